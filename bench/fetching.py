@@ -14,7 +14,8 @@ from mvmnix.api.frontend import SilentProgress
 from mvmnix.builder.fetch.allowlist import Allowlist
 from mvmnix.builder.fetch.https import Downloader, DownloadLimits
 from mvmnix.builder.pins.sources import fetch_sources
-from mvmnix.model import Digest, Source
+from mvmnix.digest import Digest
+from mvmnix.model import Source
 from mvmnix.system.private_dirs import Directory
 from mvmnix.system.store import Cache
 from tests.integration.misbehaving import Authority

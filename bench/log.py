@@ -19,7 +19,7 @@ from mvmnix.audit.note import Checkpoint, Signer
 from mvmnix.audit.record import Record, RecordKind
 from mvmnix.audit.segment import CAPACITY, WIDTH, Segment, SegmentSeal, segment_name
 from mvmnix.audit.verify import verify_log
-from mvmnix.model import Digest
+from mvmnix.digest import Digest
 from mvmnix.system.private_dirs import Directory
 
 #: Records of the long log.

@@ -10,9 +10,10 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.pairs import Milliseconds, Pair, Subject, pair
+from mvmnix.digest import Digest
 from mvmnix.formats import strict
 from mvmnix.keys import Role
-from mvmnix.model import Digest, Source
+from mvmnix.model import Source
 from mvmnix.provenance.bundle import envelope
 from mvmnix.provenance.identity.trust import Identity, Pattern, Signer, Trust
 from mvmnix.provenance.verify.authentication import authenticate

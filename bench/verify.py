@@ -17,9 +17,9 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.pairs import Milliseconds, Pair, pair_by_both
+from mvmnix.digest import Digest
 from mvmnix.formats import strict
 from mvmnix.keys import Algorithm, PrivateKey
-from mvmnix.model import Digest
 from mvmnix.provenance.bundle import envelope
 from tests.integration.interop import EMPTY_ROOT
 from tests.private_sigstore import Sigstore, merged

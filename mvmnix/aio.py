@@ -15,7 +15,6 @@ from mvmnix.launch.control.drivers import Steps
 from mvmnix.launch.copy.records import CopyLimits
 from mvmnix.machines.network_log import LoggedEvent, MissingEvents
 from mvmnix.machines.receipt import Receipt
-from mvmnix.model import Words
 from mvmnix.sdk import commands, files, logs, sandbox
 from mvmnix.sdk.arguments import check_methods
 from mvmnix.sdk.asyncio_commands import Process, Reader, Stream, Writer, begin_process
@@ -25,6 +24,7 @@ from mvmnix.sdk.commands import CommandOptions, ExecOptions
 from mvmnix.sdk.machine import AttachedMachine, Machine, OwnMachine
 from mvmnix.sdk.preparation import SandboxOptions, Source
 from mvmnix.sdk.results import LogPiece, MachineEnd, MachineInfo, Result
+from mvmnix.words import Words
 
 __all__ = [
     "Audit",

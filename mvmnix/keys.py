@@ -17,9 +17,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 
+from mvmnix.digest import Digest
 from mvmnix.errors import ReasonCode, RefusedError, refuse
 from mvmnix.formats.escaping import shell_command
-from mvmnix.model import Digest
 from mvmnix.system.private_dirs import Directory
 from mvmnix.system.trusted_path import owner_name, repair
 

@@ -1,6 +1,5 @@
-"""The nouns that every room shares: digests, store paths, flake references, artifacts and images; no I/O."""
+"""The nouns that every room shares: store paths, flake references, artifacts and images; no I/O."""
 
-import base64
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,6 +7,8 @@ from enum import StrEnum
 from typing import ClassVar, Self, override
 
 from mvmnix.arguments import AttributePath, is_subdirectory
+from mvmnix.digest import NIX32, Digest, nix32
+from mvmnix.words import check_words
 
 
 class SystemCalls(StrEnum):
@@ -35,73 +36,10 @@ STORE_DIR = "/nix/store"
 SYSTEM = "x86_64-linux"
 #: A DNS name that can't be taken for an address: its last label begins with a letter (RFC 1123, section 2.1).
 DNS_NAME = r"([a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9])?\.)*[a-z]([a-z0-9-]{0,61}[a-z0-9])?"
-NIX32 = "0123456789abcdfghijklmnpqrsvwxyz"
 
-_HEX256 = re.compile(r"[0-9a-f]{64}")
-#: Bytes of a SHA-256 digest.
-_SIZE = 32
 #: As Nix takes one (nix: libstore/path.cc, checkName): no `.` and `..`, nor what has one of them before a dash.
 _STORE_NAME = re.compile(r"(?!\.\.?(-|$))[0-9a-zA-Z+\-._?=]{1,211}")
 _STORE_BASE = re.compile(rf"([{NIX32}]{{32}})-({_STORE_NAME.pattern})")
-
-
-def nix32(data: bytes) -> str:
-    """Nix's own base 32: least significant bits first, without e, o, t and u (nix: libutil/hash.cc)."""
-    length = (len(data) * 8 - 1) // 5 + 1
-    number = int.from_bytes(data, "little")
-    return "".join(NIX32[(number >> (5 * index)) & 31] for index in reversed(range(length)))
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class Digest:
-    """A SHA-256 digest; `hex` is 64 lower-case hexadecimal digits. The only algorithm that mvm knows."""
-
-    hex: str
-
-    def __post_init__(self) -> None:
-        if not _HEX256.fullmatch(self.hex):
-            raise ValueError(f"not a SHA-256 digest in hexadecimal: {self.hex!r}")
-
-    @classmethod
-    def of(cls, data: bytes) -> Self:
-        """The digest of these bytes."""
-        import hashlib  # noqa: PLC0415 - a command that hashes nothing doesn't load OpenSSL
-
-        return cls(hashlib.sha256(data).hexdigest())
-
-    @classmethod
-    def from_sri(cls, text: str) -> Self:
-        """Parse `sha256-<base64>` (W3C Subresource Integrity, as in flake.lock). Raises ValueError."""
-        algorithm, _, encoded = text.partition("-")
-        raw = base64.b64decode(encoded, validate=True)
-        canonical = base64.b64encode(raw).decode() == encoded  # base64 has spare bits: one digest, one spelling
-        if algorithm != "sha256" or len(raw) != _SIZE or not canonical:
-            raise ValueError(f"not a SHA-256 SRI hash: {text!r}")
-        return cls(raw.hex())
-
-    @property
-    def raw(self) -> bytes:
-        """The 32 bytes."""
-        return bytes.fromhex(self.hex)
-
-    @property
-    def sri(self) -> str:
-        """`sha256-<base64>`, as Nix and browsers write it."""
-        return "sha256-" + base64.b64encode(self.raw).decode()
-
-    @property
-    def nix32(self) -> str:
-        """Nix's base 32, as in a narinfo's NarHash."""
-        return nix32(self.raw)
-
-    @override
-    def __str__(self) -> str:
-        return f"sha256:{self.hex}"
-
-
-def is_digest(text: str) -> bool:
-    """Whether this is how a digest is written: 64 lower-case hexadecimal digits."""
-    return _HEX256.fullmatch(text) is not None
 
 
 def store_name(text: str) -> str:
@@ -302,25 +240,6 @@ class User:
 
 
 #: The words of a command, or several names. `Sequence[str]` would admit a `str`, as a sequence of its characters.
-type Words = list[str] | tuple[str, ...]
-
-
-def check_words(value: object) -> tuple[str, ...]:
-    """Return the words as a tuple. Raises TypeError, which quotes none of them, for all but a list or tuple of str.
-
-    >>> check_words("ls -l")
-    Traceback (most recent call last):
-    TypeError: words are a list, such as ["ls", "-l"], or ["sh", "-c", "ls -l"] for a shell; this is a str
-    """
-    if not isinstance(value, list | tuple):
-        how = 'words are a list, such as ["ls", "-l"], or ["sh", "-c", "ls -l"] for a shell'
-        raise TypeError(f"{how}; this is a {type(value).__name__}")
-    words = tuple(word for word in value if isinstance(word, str))
-    if len(words) != len(value):
-        raise TypeError("each word is a str, and one of these isn't")
-    return words
-
-
 @dataclass(frozen=True, slots=True)
 class Workload:
     """A command in a guest: arguments (no shell), environment, absolute working directory, user."""

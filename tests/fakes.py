@@ -15,10 +15,11 @@ from mvmnix.builder.nix import nix_commands
 from mvmnix.builder.session.cache import Connection
 from mvmnix.builder.session.substituter import Caches
 from mvmnix.builder.session.worker_pool import Outcome, outcome
+from mvmnix.digest import Digest
 from mvmnix.errors import ReasonCode, refuse
 from mvmnix.formats import nar
 from mvmnix.formats.lock import LockedNode
-from mvmnix.model import Artifact, Digest, HashMode, Source, StorePath
+from mvmnix.model import Artifact, HashMode, Source, StorePath
 from mvmnix.system.store import Store
 from tests.unit.provenance.world import World
 

@@ -15,7 +15,7 @@ from typing import Any, Final, Self, override
 from urllib.parse import parse_qs, urlencode, urlsplit
 
 from mvmnix.builder.oci.reference import OciRef
-from mvmnix.model import Digest
+from mvmnix.digest import Digest
 from tests.unit.builder.oci.images import INDEX, MANIFEST, Document, Pushed, descriptor, name_of, text
 
 _TOKEN: Final = "for-anyone"

@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Self
 
 from mvmnix.builder.oci.reference import OciRef
-from mvmnix.model import Digest
+from mvmnix.digest import Digest
 from tests.patience import EVENT_PATIENCE, until
 from tests.unit.builder.oci.images import INDEX, MANIFEST, Pushed, name_of
 

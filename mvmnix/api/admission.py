@@ -12,6 +12,7 @@ from mvmnix.api.context import Context
 from mvmnix.api.files import file_bytes
 from mvmnix.api.verify.image import open_exported
 from mvmnix.clock import now
+from mvmnix.digest import Digest
 from mvmnix.errors import MvmnixError, ReasonCode, UsageError, refuse
 from mvmnix.images.file_names import BUNDLE_NAME
 from mvmnix.images.rebuilds import RebuildStore
@@ -33,7 +34,7 @@ from mvmnix.machines.machine_dir import PLAN, read_kept
 from mvmnix.machines.registry import waiting_machine
 from mvmnix.machines.retention import MachineKind, Retention, discard, mark, prune
 from mvmnix.machines.status import MachineSource, MachineStatus
-from mvmnix.model import Digest, Verb
+from mvmnix.model import Verb
 from mvmnix.plan.backend import Backend
 from mvmnix.plan.plan import Plan, check_terminal
 from mvmnix.provenance.verify.summary import Summary

@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     from mvmnix.audit.log import AuditLog
     from mvmnix.audit.note import NoteKey
     from mvmnix.builder.flakes.known_trees import KnownTrees
+    from mvmnix.digest import Digest
     from mvmnix.images.part_index import PartIndex
     from mvmnix.images.prune import KeptImages
     from mvmnix.images.store import ImageStore
     from mvmnix.keys import PrivateKey, Role
-    from mvmnix.model import Digest
     from mvmnix.provenance.policy.policy import TrustPolicy
     from mvmnix.provenance.policy.policy_files import Files
 

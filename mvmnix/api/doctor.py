@@ -25,6 +25,7 @@ from mvmnix.audit.verify import verify_log
 from mvmnix.builder.nix.host_nix import NIX, HostNix
 from mvmnix.builder.pins.debian import APT_GET
 from mvmnix.clock import now
+from mvmnix.digest import Digest
 from mvmnix.errors import MvmnixError, RefusedError
 from mvmnix.formats.escaping import shell_command
 from mvmnix.keys import Role
@@ -32,7 +33,6 @@ from mvmnix.launch import backends
 from mvmnix.launch.runtime.accelerator import KvmVerdict, known_verdicts, kvm_access_hint
 from mvmnix.launch.shares.image import MKFS
 from mvmnix.launch.shares.server import VIRTIOFSD
-from mvmnix.model import Digest
 from mvmnix.network.host.namespace import NFT, Making
 from mvmnix.plan.backend import Backend
 from mvmnix.plural import counted

@@ -13,8 +13,8 @@ from contextlib import contextmanager
 from functools import cache
 
 from mvmnix.api import held_files
+from mvmnix.digest import Digest
 from mvmnix.errors import UsageError
-from mvmnix.model import Digest
 from mvmnix.provenance.bundle.blob import Blob
 from mvmnix.provenance.slsa.in_toto import ALGORITHMS, COMMIT
 from mvmnix.system.store import chunks, digest_of

@@ -1,9 +1,10 @@
 """What the application asks of the frontend above it: to show a line, and to ask the user for a secret."""
 
 from contextlib import AbstractContextManager, nullcontext
-from typing import BinaryIO, Final, Protocol
+from typing import TYPE_CHECKING, BinaryIO, Final, Protocol
 
-from mvmnix.system.loop import Loop
+if TYPE_CHECKING:
+    from mvmnix.system.loop import Loop
 
 
 class Frontend(Protocol):
@@ -18,7 +19,7 @@ class Frontend(Protocol):
     def ask(self, what: str) -> str:
         """The secret that the user enters when asked for `what`. Called only where `can_ask` was true."""
 
-    def interruptible(self, loop: Loop) -> AbstractContextManager[None]:
+    def interruptible(self, loop: "Loop") -> AbstractContextManager[None]:
         """While the context lasts, have what interrupts the operation be raised where the loop waits."""
 
 
@@ -36,7 +37,7 @@ class Silent:
         """Not called: `can_ask` is false. Raises RuntimeError."""
         raise RuntimeError(f"no person to ask for {what}")
 
-    def interruptible(self, loop: Loop) -> AbstractContextManager[None]:  # noqa: ARG002 - of the protocol
+    def interruptible(self, loop: "Loop") -> AbstractContextManager[None]:  # noqa: ARG002 - of the protocol
         """Change nothing: signals are the program's own matter."""
         return nullcontext()
 

@@ -16,11 +16,11 @@ from mvmnix.builder.flakes.build_request import BuildRequest
 from mvmnix.builder.flakes.flake_source import FlakeSource, FoundFlake, find_flake, first_names, take_flake
 from mvmnix.builder.oci.reference import OciRef
 from mvmnix.clock import now
+from mvmnix.digest import Digest
 from mvmnix.errors import MvmnixError, RefusedError, UsageError
 from mvmnix.formats import lock
 from mvmnix.images.store import BuildKey, VerifiedImage
 from mvmnix.keys import Role
-from mvmnix.model import Digest
 from mvmnix.provenance.slsa import provenance
 from mvmnix.provenance.slsa.predicate import provenance_statement
 from mvmnix.provenance.verify import checks

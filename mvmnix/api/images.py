@@ -16,6 +16,7 @@ from mvmnix.builder.flakes.build_request import BuildRequest
 from mvmnix.builder.reproduce import file_differences
 from mvmnix.builder.reproduce.comparison import Agreement, Difference, Disagreement, compare_images
 from mvmnix.clock import now
+from mvmnix.digest import Digest
 from mvmnix.errors import MvmnixError, Reason, ReasonCode, RefusedError
 from mvmnix.images import image_archive
 from mvmnix.images.file_names import BUNDLE_NAME, LOCK_NAME, PARTS_NAME, REBUILDS_NAME
@@ -25,7 +26,7 @@ from mvmnix.images.rebuilds import RebuildStore
 from mvmnix.images.store import STATEMENT_LIMIT, BuildKey, IndexEntry, StoreDirectory, VerifiedImage
 from mvmnix.keys import Role
 from mvmnix.machines import registry
-from mvmnix.model import Digest, DirectoryOrder, Words, check_words
+from mvmnix.model import DirectoryOrder
 from mvmnix.plan.plan import Plan
 from mvmnix.provenance.bundle import statement
 from mvmnix.provenance.slsa.predicate import SBOM_NAME, provenance_statement, read_provenance
@@ -34,6 +35,7 @@ from mvmnix.provenance.verify.authentication import Quorum, authenticate
 from mvmnix.provenance.verify.verify import Verified
 from mvmnix.system.output_files import NewDirectory, NewFile
 from mvmnix.system.store import chunks
+from mvmnix.words import Words, check_words
 
 #: What needs images, and the images.
 type Listed = tuple[tuple[Need, ...], tuple["SeenImage", ...]]

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Final
 from mvmnix.api.context import Context
 from mvmnix.api.files import file_bytes
 from mvmnix.clock import now
+from mvmnix.digest import Digest
 from mvmnix.errors import RefusedError, UsageError
-from mvmnix.model import Digest, Words, check_words
 from mvmnix.provenance.bundle.statement import STATEMENT_LIMIT
+from mvmnix.words import Words, check_words
 
 if TYPE_CHECKING:
     from mvmnix.plan.plan import Plan

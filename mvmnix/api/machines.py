@@ -13,8 +13,8 @@ from mvmnix.machines import registry, usage
 from mvmnix.machines.machine_dir import CONSOLE
 from mvmnix.machines.registry import MachineEntry
 from mvmnix.machines.usage import ProcessUsage
-from mvmnix.model import Words, check_words
 from mvmnix.system.private_dirs import Directory
+from mvmnix.words import Words, check_words
 
 
 def stop_machines(names: Words, frontend: Frontend = SILENT, *, patience: float = 15.0) -> Iterator[str]:

@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING, Final
 
 from mvmnix.errors import MvmnixError
 from mvmnix.machines import registry
-from mvmnix.model import Words, check_words
 from mvmnix.system.private_dirs import Directory
 from mvmnix.system.roots import Roots
+from mvmnix.words import Words, check_words
 
 if TYPE_CHECKING:
     from mvmnix.images.store import ImageStore, IndexEntry
@@ -92,7 +92,8 @@ def attribute_names(environment: Mapping[str, str], flake: str) -> tuple[str, ..
 
 def _built_from(environment: Mapping[str, str], top: Path, directory: Path) -> set[str]:
     """By 1, the attributes of kept images, of those that can be read."""
-    from mvmnix.model import Digest, store_name  # noqa: PLC0415
+    from mvmnix.digest import Digest  # noqa: PLC0415
+    from mvmnix.model import store_name  # noqa: PLC0415
 
     data = _own_file(directory / "flake.lock")
     lock = None if data is None else Digest.of(data)

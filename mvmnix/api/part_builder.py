@@ -17,6 +17,7 @@ from mvmnix.builder.flakes.build_request import BuildRequest
 from mvmnix.builder.pins.sources import fetch_sources
 from mvmnix.builder.session.parts import ATTRIBUTE, PartsBuild, PartsRecord
 from mvmnix.clock import now
+from mvmnix.digest import Digest
 from mvmnix.errors import MvmnixError, ReasonCode, refuse
 from mvmnix.formats.flake_references import Attributes
 from mvmnix.formats.lock import LockedNode
@@ -24,7 +25,7 @@ from mvmnix.images import make_provenance
 from mvmnix.images.part_index import KeptParts, PartDomain
 from mvmnix.images.store import VerifiedImage
 from mvmnix.keys import Role
-from mvmnix.model import Digest, Source
+from mvmnix.model import Source
 from mvmnix.provenance.slsa import parts as claims
 from mvmnix.provenance.slsa.provenance import KeptPath, subjects_of
 

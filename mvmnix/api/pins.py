@@ -16,11 +16,11 @@ from mvmnix.builder.pins.make import PinChange
 from mvmnix.builder.pins.sources import fetch_all
 from mvmnix.errors import UsageError
 from mvmnix.formats import lock
-from mvmnix.model import Words, check_words
 from mvmnix.system import own_flake
 from mvmnix.system.output_files import OutputFile
 from mvmnix.system.roots import Roots
 from mvmnix.system.store import Cache
+from mvmnix.words import Words, check_words
 
 _DEBIAN = "debian/lock.json"
 _PYTHON = "python/lock.json"

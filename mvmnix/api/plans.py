@@ -11,6 +11,7 @@ from typing import Any, Final
 from mvmnix.api.context import Context
 from mvmnix.api.kept_plans import KEPT_SCHEME, plan_bytes
 from mvmnix.clock import now
+from mvmnix.digest import Digest
 from mvmnix.errors import MvmnixError, Reason, ReasonCode, RefusedError, UsageError, refuse
 from mvmnix.images.store import VerifiedImage
 from mvmnix.keys import Role
@@ -21,7 +22,7 @@ from mvmnix.launch.shares.opening import open_directory, open_share
 from mvmnix.launch.shares.risk_checks import refuse_dangers
 from mvmnix.machines.machine_dir import PLAN, read_kept
 from mvmnix.machines.registry import find_machine
-from mvmnix.model import Digest, Image, Posture, User, Verb, Workload, check_words
+from mvmnix.model import Image, Posture, User, Verb, Workload
 from mvmnix.network.policy.presets import PresetChoice
 from mvmnix.plan.backend import Backend
 from mvmnix.plan.data_disk import DataDisk
@@ -34,6 +35,7 @@ from mvmnix.plan.plan import Accelerator, Plan, Use, plan_statement
 from mvmnix.plan.secret_reference import SecretReference, SecretTarget
 from mvmnix.plan.share import Share
 from mvmnix.provenance.bundle import envelope, statement
+from mvmnix.words import check_words
 
 #: Hint of an error about shares that don't fit a plan: how the options are written.
 SHARE_HINT: Final = (

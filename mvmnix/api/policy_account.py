@@ -8,9 +8,9 @@ from mvmnix.api import policy_history
 from mvmnix.api.context import Context
 from mvmnix.api.verify.policy_at import named_files
 from mvmnix.clock import now
+from mvmnix.digest import Digest
 from mvmnix.errors import MvmnixError, RefusedError
 from mvmnix.formats.strict import show_time
-from mvmnix.model import Digest
 from mvmnix.provenance.identity import trusted_root
 from mvmnix.provenance.identity.revocations import Revoked
 from mvmnix.provenance.identity.trust import Identity, Signer

@@ -5,12 +5,12 @@ from itertools import product, starmap
 
 from mvmnix.api.context import Context
 from mvmnix.api.kept_plans import plans_for
+from mvmnix.digest import Digest
 from mvmnix.errors import MvmnixError
 from mvmnix.images.rebuilds import RebuildStore
 from mvmnix.images.store import StoreDirectory
 from mvmnix.machines import registry
 from mvmnix.machines.machine_dir import PLAN, RECEIPT, machine_ids, read_kept
-from mvmnix.model import Digest
 from mvmnix.provenance.bundle.envelope import BUNDLE_LIMIT
 
 #: The kinds of statement, in the order in which they are collected.

@@ -30,9 +30,9 @@ from mvmnix.audit.tail import (
     read_head,
     rolled_back,
 )
+from mvmnix.digest import Digest
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError, refuse
 from mvmnix.formats import strict
-from mvmnix.model import Digest
 from mvmnix.plural import counted
 from mvmnix.system.private_dirs import Directory
 

@@ -41,8 +41,8 @@ from mvmnix.audit.tail import (
     read_segment,
 )
 from mvmnix.audit.vouched import vouch
+from mvmnix.digest import Digest
 from mvmnix.errors import MvmnixError, RefusedError, UsageError
-from mvmnix.model import Digest
 from mvmnix.system import log
 from mvmnix.system.private_dirs import Directory
 

@@ -11,7 +11,7 @@ from typing import Final, Self, override
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from mvmnix.model import Digest
+from mvmnix.digest import Digest
 
 #: A checkpoint with a dozen cosignatures of witnesses is far smaller.
 MAX_NOTE: Final = 16_384

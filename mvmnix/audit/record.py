@@ -11,9 +11,9 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Final, Protocol
 
+from mvmnix.digest import Digest
 from mvmnix.formats import strict
 from mvmnix.formats.strict import MalformedError
-from mvmnix.model import Digest
 
 #: A record's line is never longer, in bytes, its newline included.
 MAX_LINE: Final = 8192

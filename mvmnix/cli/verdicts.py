@@ -7,10 +7,10 @@ import click
 
 from mvmnix.api.verify.artifacts import ArtifactVerdict, FailedArtifact
 from mvmnix.cli.output import answer
+from mvmnix.digest import Digest
 from mvmnix.errors import Reason
 from mvmnix.formats import strict
 from mvmnix.formats.escaping import escape_line
-from mvmnix.model import Digest
 from mvmnix.provenance.bundle.statement import STATEMENT_LIMIT
 from mvmnix.provenance.bundle.verification_material import Inclusion
 from mvmnix.provenance.verify.artifact_verifier import AcceptedArtifact, CountedBundle, signer_of

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 
+from mvmnix.digest import Digest
 from mvmnix.errors import MvmnixError, Reason, ReasonCode, RefusedError
 from mvmnix.evidence.check import Checked, check, check_parts
 from mvmnix.evidence.graph import (
@@ -24,7 +25,7 @@ from mvmnix.evidence.stored_build import StoredBuild, StoredDocument
 from mvmnix.evidence.trust import POLICY, signing
 from mvmnix.formats.strict import show_time
 from mvmnix.images.store import VerifiedImage
-from mvmnix.model import Artifact, Digest, Image, Source
+from mvmnix.model import Artifact, Image, Source
 from mvmnix.plural import counted
 from mvmnix.provenance.policy.policy import TrustPolicy
 from mvmnix.provenance.slsa.provenance import HOST_NIX, MICROVM, KeptPath, Provenance

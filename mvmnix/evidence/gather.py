@@ -12,6 +12,7 @@ from mvmnix.api.verify.image import open_exported
 from mvmnix.audit.reading import SealedRecord, records_backwards
 from mvmnix.audit.record import RecordKind
 from mvmnix.audit.verify import verify_log
+from mvmnix.digest import Digest
 from mvmnix.errors import MvmnixError, Reason, RefusedError
 from mvmnix.evidence.build import RebuildEvidence
 from mvmnix.evidence.machine_nodes import MachineRecords, StoredMachine
@@ -25,7 +26,7 @@ from mvmnix.launch.gate.clock import HostClock, looked_at
 from mvmnix.machines.machine_dir import PLAN, RECEIPT, read_kept
 from mvmnix.machines.receipt_check import kept_files
 from mvmnix.machines.registry import MachineEntry as Machine
-from mvmnix.model import Artifact, Digest, Image
+from mvmnix.model import Artifact, Image
 from mvmnix.provenance.bundle import envelope, statement
 from mvmnix.provenance.bundle.envelope import parse_bundle
 from mvmnix.provenance.policy.policy import TrustPolicy

@@ -8,6 +8,7 @@ from mvmnix.audit.merkle import leaf_hash
 from mvmnix.audit.note import Checkpoint, NoteKey
 from mvmnix.audit.reading import SealedRecord
 from mvmnix.audit.record import Record, RecordKind
+from mvmnix.digest import Digest
 from mvmnix.errors import MvmnixError, Reason, ReasonCode, RefusedError
 from mvmnix.evidence.build import Judge
 from mvmnix.evidence.graph import Draft, EdgeKind, Node, NodeKind, Verdict, refused, unverified, verdict_of, verified
@@ -20,7 +21,6 @@ from mvmnix.machines.ending import end_reason
 from mvmnix.machines.receipt import Receipt
 from mvmnix.machines.receipt_check import compare_files, differences
 from mvmnix.machines.registry import MachineEntry
-from mvmnix.model import Digest
 from mvmnix.plural import counted
 from mvmnix.provenance.bundle import statement
 from mvmnix.provenance.verify.authentication import Authentic, authenticate

@@ -5,13 +5,13 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 
+from mvmnix.digest import Digest
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError, StepResult
 from mvmnix.evidence.build import Judge
 from mvmnix.evidence.graph import Draft, EdgeKind, Node, NodeKind, Verdict, refused, unverified, verdict_of, verified
 from mvmnix.evidence.trust import POLICY, signing
 from mvmnix.formats.strict import show_time
 from mvmnix.launch.gate.verify import SignedPlan, read_plan, verify_plan_without_image
-from mvmnix.model import Digest
 from mvmnix.plan.plan import Plan
 from mvmnix.plural import counted
 from mvmnix.provenance.verify.authentication import Authentic

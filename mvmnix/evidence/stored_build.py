@@ -3,9 +3,10 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from mvmnix.digest import Digest
 from mvmnix.errors import MvmnixError, Reason, RefusedError
 from mvmnix.formats import manifest
-from mvmnix.model import Artifact, Digest, Image
+from mvmnix.model import Artifact, Image
 from mvmnix.provenance.verify.image_layouts import ImageEvidence
 
 

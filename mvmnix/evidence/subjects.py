@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from mvmnix.api import KEPT_SCHEME, Context, file_bytes, latest_serials, open_replay
+from mvmnix.digest import Digest
 from mvmnix.errors import MvmnixError, Reason, ReasonCode, UsageError
 from mvmnix.evidence.build import Judge, add_build
 from mvmnix.evidence.gather import (
@@ -39,7 +40,6 @@ from mvmnix.images.store import STATEMENT_LIMIT, IndexEntry
 from mvmnix.machines import registry
 from mvmnix.machines.machine_dir import machine_ids
 from mvmnix.machines.registry import MachineEntry as Machine
-from mvmnix.model import Digest
 from mvmnix.suggestion import did_you_mean
 
 _PREFIX: Final = "sha256:"

@@ -14,6 +14,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from mvmnix.arguments import GitRef, is_subdirectory
+from mvmnix.digest import Digest
 from mvmnix.errors import Reason, ReasonCode, RefusedError
 from mvmnix.formats import strict
 from mvmnix.formats.flake_references import (
@@ -27,7 +28,7 @@ from mvmnix.formats.flake_references import (
     Web,
     place,
 )
-from mvmnix.model import Digest, HashMode, Source, StorePath
+from mvmnix.model import HashMode, Source, StorePath
 
 #: The names of inputs from the root, one after another; empty for the root itself.
 type InputPath = tuple[str, ...]

@@ -6,9 +6,10 @@ nouns allow, and a test holds the two together.
 
 from typing import Final
 
+from mvmnix.digest import Digest
 from mvmnix.errors import ReasonCode
 from mvmnix.formats.strict import MalformedError, Record, parse_json, read
-from mvmnix.model import SYSTEM, Artifact, Digest, Image, Posture, Source, SystemCalls, User, Verb, Verity, Workload
+from mvmnix.model import SYSTEM, Artifact, Image, Posture, Source, SystemCalls, User, Verb, Verity, Workload
 
 #: A manifest larger than this is refused unread; the builder's own is under 100 kB.
 LIMIT: Final = 4 * 1024 * 1024

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Self, assert_never
 
+from mvmnix.digest import Digest
 from mvmnix.errors import MvmnixError
 from mvmnix.formats.strict import MalformedError
-from mvmnix.model import Digest
 
 _ALIGNMENT = 8
 #: Levels of directories that are read.

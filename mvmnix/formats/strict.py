@@ -15,8 +15,8 @@ from functools import lru_cache
 from types import MappingProxyType
 from typing import Final, NoReturn, cast, override
 
+from mvmnix.digest import Digest
 from mvmnix.errors import Reason, ReasonCode, RefusedError
-from mvmnix.model import Digest
 
 #: Deeper nesting than any claim of ours has; Python's own parser stops later, by the C stack.
 MAX_DEPTH: Final = 32

@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from itertools import batched
 from typing import Final
 
-from mvmnix.model import Digest, Verity
+from mvmnix.digest import Digest
+from mvmnix.model import Verity
 
 BLOCK: Final = Verity.BLOCK
 _SIZE: Final = hashlib.sha256().digest_size

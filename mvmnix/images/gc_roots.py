@@ -8,8 +8,9 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
+from mvmnix.digest import Digest
 from mvmnix.images.store import IndexEntry, StoreDirectory
-from mvmnix.model import Digest, Image
+from mvmnix.model import Image
 
 
 @dataclass(frozen=True, slots=True, order=True)

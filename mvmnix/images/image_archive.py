@@ -19,12 +19,13 @@ from typing import Final
 from mvmnix.builder.session import import_outputs
 from mvmnix.builder.session.archive import BLOCK, ArchiveReader, Receiver
 from mvmnix.builder.session.import_outputs import OutputImport
+from mvmnix.digest import Digest
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError, refuse
 from mvmnix.formats import manifest as manifests
 from mvmnix.formats.strict import canonical
 from mvmnix.images.file_names import BUNDLE_NAME, LOCK_NAME, PARTS_NAME, bundles_of
 from mvmnix.images.store import STATEMENT_LIMIT, ImageStore, IndexEntry, VerifiedImage
-from mvmnix.model import Artifact, Digest
+from mvmnix.model import Artifact
 from mvmnix.provenance.policy.policy import TrustPolicy
 from mvmnix.provenance.slsa.predicate import SBOM_NAME
 from mvmnix.provenance.verify.image_layouts import ImageEvidence

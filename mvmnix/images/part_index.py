@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
+from mvmnix.digest import Digest, is_digest
 from mvmnix.errors import MvmnixError
 from mvmnix.formats.strict import MalformedError, Record, canonical, parse_json, read
-from mvmnix.model import Digest, StorePath, is_digest
+from mvmnix.model import StorePath
 from mvmnix.provenance.bundle.statement import Subject
 from mvmnix.provenance.policy.policy import TrustPolicy
 from mvmnix.provenance.slsa import parts as claims

@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
+from mvmnix.digest import Digest
 from mvmnix.errors import MvmnixError, UsageError
 from mvmnix.formats import manifest
 from mvmnix.formats.escaping import escape_line
@@ -17,7 +18,7 @@ from mvmnix.formats.strict import show_time
 from mvmnix.images import gc_roots as rules
 from mvmnix.images.gc_roots import Need, Shelved, StoredFile
 from mvmnix.images.store import ImageStore, IndexEntry, StoreDirectory
-from mvmnix.model import Digest, Image
+from mvmnix.model import Image
 from mvmnix.provenance.policy.policy import TrustPolicy
 from mvmnix.provenance.slsa.provenance import Provenance
 from mvmnix.provenance.verify.verify import read_claim

@@ -14,10 +14,10 @@ from collections.abc import Iterator
 from contextlib import suppress
 from datetime import datetime
 
+from mvmnix.digest import Digest
 from mvmnix.errors import ReasonCode, RefusedError, refuse
 from mvmnix.images.file_names import MOST_BUNDLES
 from mvmnix.images.store import STATEMENT_LIMIT, VerifiedImage
-from mvmnix.model import Digest
 from mvmnix.provenance.policy.policy import TrustPolicy
 from mvmnix.provenance.slsa.provenance import Provenance
 from mvmnix.provenance.verify.verify import Verified, verify_alone

@@ -20,8 +20,9 @@ from packageurl import PackageURL
 
 import mvmnix
 from mvmnix.builder.session.build import BuildRecord
+from mvmnix.digest import Digest
 from mvmnix.formats.strict import canonical, show_time
-from mvmnix.model import Artifact, Digest, HashMode, Image, Source, StorePath
+from mvmnix.model import Artifact, HashMode, Image, Source, StorePath
 from mvmnix.provenance.slsa.provenance import lock_account
 
 _DEB: Final = re.compile(r"mirror://debian/.*/([a-z0-9][a-z0-9+.-]*)_([^_/#]+)_([a-z0-9-]+)\.deb(#.+)?")

@@ -11,11 +11,12 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Self
 
+from mvmnix.digest import Digest
 from mvmnix.errors import MvmnixError, ReasonCode, UnreadableError, refuse
 from mvmnix.formats import manifest
 from mvmnix.formats.strict import MalformedError, Record, canonical, parse_json, read
 from mvmnix.images.file_names import MOST_BUNDLES
-from mvmnix.model import Artifact, Digest, Image
+from mvmnix.model import Artifact, Image
 from mvmnix.provenance.bundle import statement
 from mvmnix.provenance.bundle.envelope import parse_bundle
 from mvmnix.provenance.bundle.statement import Subject

@@ -21,10 +21,10 @@ from mvmnix.audit.record import RecordKind
 from mvmnix.audit.segment import segment_name
 from mvmnix.audit.tail import Head, hold_writers, is_begun, no_log, read_head, read_segment, segment_indices
 from mvmnix.audit.verify import verify_log
+from mvmnix.digest import Digest
 from mvmnix.errors import ReasonCode, RefusedError, UsageError, refuse
 from mvmnix.keys import PublicKey
 from mvmnix.machines.receipt_check import check_receipt
-from mvmnix.model import Digest
 from mvmnix.plural import counted
 from mvmnix.provenance.bundle.envelope import BUNDLE_LIMIT
 from mvmnix.system.private_dirs import Directory

@@ -4,9 +4,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final, Self
 
+from mvmnix.digest import Digest
 from mvmnix.formats import strict
 from mvmnix.formats.escaping import escape_line
-from mvmnix.model import Digest
 from mvmnix.vmm.boot_watchdog import Sample, StallReason
 
 #: How often a machine's guest may begin to boot.

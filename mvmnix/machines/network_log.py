@@ -21,9 +21,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, Self
 
+from mvmnix.digest import Digest
 from mvmnix.errors import MvmnixError
 from mvmnix.formats.strict import MAX_INTEGER, MalformedError, Record, canonical, parse_json, read, show_time
-from mvmnix.model import Digest
 from mvmnix.network.supervisor_messages import NetworkEvent, NetworkEventKind
 from mvmnix.system.private_dirs import Directory
 

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
+from mvmnix.digest import Digest
 from mvmnix.errors import ReasonCode
 from mvmnix.formats import strict
 from mvmnix.machines.diagnosis import MOST_BOOTS, Diagnosis
 from mvmnix.machines.ending import EndReason
 from mvmnix.machines.exit_status import ExitStatus
-from mvmnix.model import Digest
 from mvmnix.plan.backend import Backend
 from mvmnix.plan.kernel_command_line import LARGEST_ADDITION, Addition, BackendParameter
 from mvmnix.plan.share import MOST_SHARES, Access, ShareKind

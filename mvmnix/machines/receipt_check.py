@@ -12,6 +12,7 @@ from typing import Final
 
 from mvmnix.audit.reading import SealedRecord
 from mvmnix.audit.record import Record
+from mvmnix.digest import Digest
 from mvmnix.errors import Reason, ReasonCode, RefusedError
 from mvmnix.formats import strict
 from mvmnix.keys import PublicKey, Role
@@ -19,7 +20,6 @@ from mvmnix.machines.diagnosis import MOST_BOOTS, diagnosis_file
 from mvmnix.machines.ending import end_reason
 from mvmnix.machines.network_log import has_network_log, kept_digest
 from mvmnix.machines.receipt import NO_NETWORK, Receipt, from_statement
-from mvmnix.model import Digest
 from mvmnix.provenance.bundle import statement
 from mvmnix.provenance.identity.trust import Signer, Trust
 from mvmnix.provenance.verify.authentication import authenticate

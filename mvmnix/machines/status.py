@@ -8,9 +8,9 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Final
 
+from mvmnix.digest import Digest
 from mvmnix.formats.strict import Record, canonical, parse_json, parse_time, read, show_time
 from mvmnix.machines.ending import EndReason
-from mvmnix.model import Digest
 from mvmnix.plan import labels
 from mvmnix.plan.labels import NO_LABELS, Labels
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from mvmnix.formats.strict import Record
-from mvmnix.model import Words, check_words
+from mvmnix.words import Words, check_words
 
 #: Values of labels by their names, as a plan has them.
 type Labels = Mapping[str, str]

@@ -11,8 +11,8 @@ from enum import StrEnum
 from itertools import combinations, count
 from typing import Final
 
+from mvmnix.digest import Digest
 from mvmnix.formats import strict
-from mvmnix.model import Digest, Words, check_words
 from mvmnix.plan.backend import Backend
 from mvmnix.plan.network_endpoints import (
     ANY_ADDRESS,
@@ -24,6 +24,7 @@ from mvmnix.plan.network_endpoints import (
     parse_port,
 )
 from mvmnix.plan.network_hosts import HostKind, host_kind, is_local, parse_host
+from mvmnix.words import Words, check_words
 
 #: How many rules and published ports a plan may have.
 MOST_RULES: Final = 256

@@ -10,9 +10,10 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Final, Self
 
+from mvmnix.digest import Digest
 from mvmnix.errors import Reason, ReasonCode, RefusedError, UsageError
 from mvmnix.formats import strict
-from mvmnix.model import Digest, DirectoryOrder, Image, Posture, Verb, Verity, Workload
+from mvmnix.model import DirectoryOrder, Image, Posture, Verb, Verity, Workload
 from mvmnix.plan import data_disk as disks
 from mvmnix.plan import fields, labels
 from mvmnix.plan import network as networking

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final, Self, override
 
+from mvmnix.digest import Digest
 from mvmnix.formats import strict
-from mvmnix.model import Digest, check_words
+from mvmnix.words import check_words
 
 #: How many a plan may name.
 MOST_SECRETS: Final = 32

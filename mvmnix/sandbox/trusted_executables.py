@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from mvmnix.digest import Digest
 from mvmnix.errors import MvmnixError, ReasonCode, refuse
 from mvmnix.formats.escaping import shell_command
-from mvmnix.model import Digest
 
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 

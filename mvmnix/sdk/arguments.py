@@ -10,8 +10,8 @@ from functools import cache, wraps
 from types import FunctionType, UnionType
 from typing import Any, Final, Literal, TypeAliasType, Union, get_args, get_origin, get_type_hints
 
-from mvmnix.model import Words
 from mvmnix.sdk.errors import InvalidArgument
+from mvmnix.words import Words
 
 #: By the annotation, the types that are taken for it.
 _ACCEPTED: Final[Mapping[object, tuple[type, ...]]] = {

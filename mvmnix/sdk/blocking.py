@@ -9,7 +9,6 @@ from mvmnix.launch.agent.file_entries import FileEntry
 from mvmnix.launch.copy.records import CopyLimits
 from mvmnix.machines.network_log import LoggedEvent, MissingEvents
 from mvmnix.machines.receipt import Receipt
-from mvmnix.model import Words
 from mvmnix.sdk import commands, files, logs, sandbox
 from mvmnix.sdk.arguments import check_methods
 from mvmnix.sdk.blocking_commands import Process, Stream
@@ -18,6 +17,7 @@ from mvmnix.sdk.drive import run
 from mvmnix.sdk.machine import AttachedMachine, Machine, OwnMachine
 from mvmnix.sdk.preparation import SandboxOptions, Source
 from mvmnix.sdk.results import LogPiece, MachineEnd, MachineInfo, Result
+from mvmnix.words import Words
 
 
 def initialize() -> None:

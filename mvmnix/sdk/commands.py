@@ -17,7 +17,7 @@ from mvmnix.launch.control.connection import Connection, ConnectionLostError
 from mvmnix.launch.control.drivers import Steps, Wait
 from mvmnix.launch.control.messages import Exec, GuestCall, Resize, Shell, Signal, Stream
 from mvmnix.machines.exit_status import End, ExitStatus, Step
-from mvmnix.model import Verb, Words
+from mvmnix.model import Verb
 from mvmnix.sdk.arguments import check_argument, check_options, seconds
 from mvmnix.sdk.errors import (
     CommandFailed,
@@ -32,6 +32,7 @@ from mvmnix.sdk.machine import ENDED, Machine, check_request, not_running, requi
 from mvmnix.sdk.outcome import Outcome
 from mvmnix.sdk.results import ExitEvent, OutputEvent, Result, StreamEvent
 from mvmnix.sdk.users import check_user, with_numbers
+from mvmnix.words import Words
 
 #: Bytes of each stream of a command that are kept, unless a caller says otherwise.
 OUTPUT_LIMIT: Final = 10 << 20

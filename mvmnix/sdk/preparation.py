@@ -15,7 +15,7 @@ from mvmnix.api.machine_store import put_in_order
 from mvmnix.api.plans import PlanOptions, open_signed
 from mvmnix.api.preparation import prepare_run
 from mvmnix.api.source_refs import KeptImage, SourceRef, runnable_ref
-from mvmnix.model import SystemCalls, User, Verb, Words
+from mvmnix.model import SystemCalls, User, Verb
 from mvmnix.plan import labels as plan_labels
 from mvmnix.plan.backend import Backend
 from mvmnix.plan.data_disk import DataDisk
@@ -25,6 +25,7 @@ from mvmnix.plan.plan import Accelerator, Use
 from mvmnix.sdk.arguments import between, check_options, choices, seconds
 from mvmnix.sdk.errors import InvalidArgument, SetupMissing
 from mvmnix.sdk.values import NetworkPart, Secret, Share, network_options
+from mvmnix.words import Words
 
 _SETUP: Final = "call mvmnix.initialize() once: it makes keys, and a policy that trusts them"
 

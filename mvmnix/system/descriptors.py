@@ -17,8 +17,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Final
 
-from mvmnix.system.process import spawn
-
 #: The largest packet in bytes, and the most descriptors in one.
 PACKET: Final = 16_384
 DESCRIPTORS: Final = 8
@@ -227,6 +225,8 @@ def made_by_child(make: Callable[[], int], what: str) -> Iterator[tuple[int, int
     couldn't be made. The caller closes the descriptor. A program is executed then, as a process with threads must not
     fork without; it is gone at the end. Raises OSError, ProcessError.
     """
+    from mvmnix.system.process import spawn  # noqa: PLC0415 - what calls a machine starts no program
+
     ours, theirs = socket.socketpair()
     waiting, end = os.pipe2(os.O_CLOEXEC)
     with ours:

@@ -12,8 +12,9 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import override
 
+from mvmnix.digest import Digest, is_digest
 from mvmnix.errors import MvmnixError, Reason, ReasonCode, RefusedError, refuse
-from mvmnix.model import Artifact, Digest, is_digest
+from mvmnix.model import Artifact
 from mvmnix.system.private_dirs import Directory
 
 _CHUNK = 1 << 20

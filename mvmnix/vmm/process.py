@@ -14,9 +14,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final, Self
 
+from mvmnix.digest import Digest
 from mvmnix.errors import MvmnixError
 from mvmnix.formats.escaping import escape_bytes
-from mvmnix.model import Digest
 from mvmnix.sandbox import trusted_executables
 from mvmnix.system.child_causes import NO_HINTS, Cause
 from mvmnix.system.loop import Loop

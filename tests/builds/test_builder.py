@@ -9,10 +9,11 @@ from mvmnix.builder.nix import nix_commands
 from mvmnix.builder.nix.host_nix import HostNix
 from mvmnix.builder.nix.host_store import add_to_nix
 from mvmnix.builder.session import graph
+from mvmnix.digest import Digest
 from mvmnix.errors import MvmnixError, UsageError
 from mvmnix.errors import ReasonCode as Code
 from mvmnix.formats import lock, manifest
-from mvmnix.model import Digest, Image, StorePath
+from mvmnix.model import Image, StorePath
 from mvmnix.provenance.bundle import envelope, statement
 from mvmnix.provenance.slsa import parts
 from mvmnix.provenance.slsa.provenance import MICROVM, Provenance

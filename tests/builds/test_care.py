@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from mvmnix.model import Digest
+from mvmnix.digest import Digest
 from tests.builds.conftest import Place
 from tests.conftest import World
 from tests.hypervisors import hypervisors

@@ -16,12 +16,13 @@ from cryptography.hazmat.primitives.asymmetric import ed25519
 
 from mvmnix.builder.pins.locks import parse_debian
 from mvmnix.config import CacheKey, CacheRule, Config, FetchRules
+from mvmnix.digest import Digest
 from mvmnix.errors import MvmnixError, RefusedError
 from mvmnix.errors import ReasonCode as Code
 from mvmnix.formats import lock
 from mvmnix.formats.nar import Dir, File, nar_hash, nar_of_tree
 from mvmnix.formats.strict import canonical
-from mvmnix.model import Digest, HashMode, Source, StorePath
+from mvmnix.model import HashMode, Source, StorePath
 from mvmnix.provenance.policy.rules import SourceRule
 from mvmnix.provenance.slsa.provenance import Provenance
 from tests.conftest import World, copy_home

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from mvmnix.model import Digest
+from mvmnix.digest import Digest
 from tests.builds.conftest import Place
 from tests.conftest import commit
 from tests.fakes import nar_of

@@ -5,9 +5,10 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 
+from mvmnix.digest import Digest
 from mvmnix.formats import manifest
 from mvmnix.keys import Algorithm, PrivateKey, Role
-from mvmnix.model import Digest, Image, Source, Verb
+from mvmnix.model import Image, Source, Verb
 from mvmnix.plan.plan import Window
 from tests.hostile.rig import Move, Rig
 from tests.policies import effective

@@ -3,9 +3,10 @@
 from dataclasses import replace
 from datetime import timedelta
 
+from mvmnix.digest import Digest
 from mvmnix.errors import ReasonCode as Code
 from mvmnix.keys import Role
-from mvmnix.model import Digest, Posture
+from mvmnix.model import Posture
 from mvmnix.plan.backend import Backend
 from mvmnix.plan.kernel_command_line import LONGEST
 from mvmnix.provenance.isolation import Isolation

@@ -17,13 +17,14 @@ import pytest
 from mvmnix.audit.reading import last_records
 from mvmnix.audit.record import RecordKind
 from mvmnix.clock import now
+from mvmnix.digest import Digest
 from mvmnix.errors import ReasonCode, RefusedError
 from mvmnix.formats import manifest, strict
 from mvmnix.images.store import IndexEntry
 from mvmnix.keys import PrivateKey, Role
 from mvmnix.launch.gate.admission import admit
 from mvmnix.launch.gate.verify import Submission, VerifiedPlan
-from mvmnix.model import Artifact, Digest, Image, Posture, Verb
+from mvmnix.model import Artifact, Image, Posture, Verb
 from mvmnix.plan import plan as plans
 from mvmnix.plan.plan import Plan
 from mvmnix.provenance.bundle import envelope, statement

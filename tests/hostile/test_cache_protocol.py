@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from mvmnix.builder.session.cache import MAX_HEAD, MAX_WAITING, Connection
 from mvmnix.builder.session.ledger import MAX_MISSED, Offer, OfferLedger
+from mvmnix.digest import Digest
 from mvmnix.formats import nar
-from mvmnix.model import Digest, HashMode, Source, StorePath
+from mvmnix.model import HashMode, Source, StorePath
 
 CONTENT = b"a pin's bytes" * 100
 PIN = Source("mirror://debian/pool/p/pin.deb", "pin.deb", Digest.of(CONTENT))

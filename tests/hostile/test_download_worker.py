@@ -24,9 +24,10 @@ from mvmnix.builder.fetch.parsing import document_texts, expand, json_value
 from mvmnix.builder.fetch.resumable import DownloadLimits
 from mvmnix.builder.fetch.worker.packets import Compression, Document
 from mvmnix.builder.pins.sources import fetch_sources
+from mvmnix.digest import Digest
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError
 from mvmnix.formats.strict import MalformedError
-from mvmnix.model import Digest, Source
+from mvmnix.model import Source
 from mvmnix.sandbox.helper import Sandbox
 from mvmnix.system.private_dirs import Directory
 from mvmnix.system.store import Cache

@@ -38,11 +38,12 @@ from mvmnix.builder.pins.sources import fetch_sources
 from mvmnix.builder.reproduce import file_differences
 from mvmnix.builder.reproduce.comparison import Difference
 from mvmnix.cli.commands import verify_step
+from mvmnix.digest import Digest
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError
 from mvmnix.formats import nar
 from mvmnix.launch.secrets.resolve import resolve_secrets
 from mvmnix.launch.shares import image, server
-from mvmnix.model import Artifact, Digest, HashMode, Source, User
+from mvmnix.model import Artifact, HashMode, Source, User
 from mvmnix.network.host.setup import MachineNetwork
 from mvmnix.network.supervisor_messages import NetworkEvent, NetworkEventKind
 from mvmnix.plan.network import Network, parse_rules

@@ -9,9 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mvmnix.builder.session import graph
+from mvmnix.digest import Digest
 from mvmnix.errors import ReasonCode as Code
 from mvmnix.errors import RefusedError
-from mvmnix.model import Digest, HashMode, Source, StorePath
+from mvmnix.model import HashMode, Source, StorePath
 
 PIN = Source("mirror://debian/pool/p/pin.deb", "pin.deb", Digest.of(b"pin"))
 SEED = Source("mirror://debian/pool/b/busybox.deb#usr/bin/busybox", "busybox", Digest.of(b"nar"), HashMode.NAR)

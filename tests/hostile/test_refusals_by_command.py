@@ -5,8 +5,9 @@ import shutil
 import pytest
 
 from mvmnix.audit.reading import last_records
+from mvmnix.digest import Digest
 from mvmnix.errors import ReasonCode as Code
-from mvmnix.model import Digest, Verb
+from mvmnix.model import Verb
 from mvmnix.plan.plan import Accelerator
 from mvmnix.provenance.bundle import envelope
 from tests.conftest import World

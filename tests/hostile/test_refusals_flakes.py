@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from mvmnix.digest import Digest
 from mvmnix.errors import ReasonCode as Code
-from mvmnix.model import Digest
 from tests.conftest import World, commit
 from tests.hostile.rig import Rig, export_commit, flipped, replaced
 from tests.workbench import Workbench, tiny_tree

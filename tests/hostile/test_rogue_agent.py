@@ -14,13 +14,13 @@ import pytest
 
 from mvmnix.audit.reading import last_records
 from mvmnix.audit.record import RecordKind
+from mvmnix.digest import Digest
 from mvmnix.launch.agent.frames import OUTPUT_WINDOW, PROTOCOL_VERSION, Bye, Failed, Frame, Hello, Pong, Ready
 from mvmnix.launch.agent.operations import MAX_PAYLOAD
 from mvmnix.launch.agent.stream_frames import Data, Exit, Open, Started, Stderr, Stdout
 from mvmnix.launch.agent.transport import encode
 from mvmnix.machines.ending import EndReason
 from mvmnix.machines.exit_status import End, Step
-from mvmnix.model import Digest
 from mvmnix.plan.data_disk import DataDisk
 from mvmnix.plan.plan import Timeouts
 from mvmnix.plan.share import Share

@@ -23,13 +23,13 @@ from typing import Any, NoReturn
 
 from mvmnix.audit import log, segment
 from mvmnix.audit.record import RecordKind
+from mvmnix.digest import Digest
 from mvmnix.errors import ReasonCode, RefusedError
 from mvmnix.launch.gate import clock, nonces, replay
 from mvmnix.launch.gate.nonces import Nonces, Spent
 from mvmnix.launch.gate.replay import nonce_of
 from mvmnix.launch.gate.verify import VerifiedPlan
 from mvmnix.launch.runtime.start import start_machine
-from mvmnix.model import Digest
 from mvmnix.plan.plan import Use
 from mvmnix.system import private_dirs
 from tests.unit.launch.house import House, house, nowhere

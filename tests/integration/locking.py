@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mvmnix.builder.lockfile import graph, inputs
+from mvmnix.digest import Digest
 from mvmnix.formats.flake_references import Attributes
 from mvmnix.formats.nar import nar_hash, nar_of_tree
-from mvmnix.model import Digest
 from mvmnix.system.fs_tree import tree_of_directory
 
 

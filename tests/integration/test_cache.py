@@ -12,8 +12,9 @@ import pytest
 
 from mvmnix.builder.session.cache import Connection
 from mvmnix.builder.session.ledger import Offer, OfferLedger
+from mvmnix.digest import Digest
 from mvmnix.formats import nar
-from mvmnix.model import Digest, HashMode, Source, StorePath
+from mvmnix.model import HashMode, Source, StorePath
 from tests.fakes import nar_of, source
 from tests.patience import EVENT_PATIENCE
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from mvmnix.audit.record import RecordKind
+from mvmnix.digest import Digest
 from mvmnix.errors import GuestTimeoutError, ReasonCode, RefusedError
 from mvmnix.launch.agent.endpoints import PipeSink
 from mvmnix.launch.container.crun import Crun
@@ -19,7 +20,7 @@ from mvmnix.launch.container.run import run_container
 from mvmnix.launch.runtime.finalize import MachineFailedError
 from mvmnix.launch.runtime.start import start_machine
 from mvmnix.machines.ending import EndReason
-from mvmnix.model import Digest, User, Workload
+from mvmnix.model import User, Workload
 from mvmnix.plan.backend import Backend
 from mvmnix.plan.limits import PlanLimits
 from mvmnix.plan.secret_reference import SecretReference, SecretTarget

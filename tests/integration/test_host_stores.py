@@ -13,7 +13,8 @@ from mvmnix.builder.nix import nix_commands
 from mvmnix.builder.nix.host_nix import HostNix
 from mvmnix.builder.nix.host_store import add_to_nix
 from mvmnix.builder.nix.store_choice import NixStore, StoreKind
-from mvmnix.model import Digest, Source, StorePath
+from mvmnix.digest import Digest
+from mvmnix.model import Source, StorePath
 from mvmnix.system.private_dirs import Directory
 from mvmnix.system.process import ProcessError  # noqa: F401 - for the script below
 from mvmnix.system.roots import Roots

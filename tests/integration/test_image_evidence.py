@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from mvmnix.builder.oci.reference import OciRef
+from mvmnix.digest import Digest
 from mvmnix.errors import ReasonCode as Code
-from mvmnix.model import Digest
 from tests.conftest import Home
 from tests.integration.interop import Bench, Who
 from tests.private_sigstore import Sigstore

@@ -17,9 +17,10 @@ from sigstore.sign import SigningContext
 
 from mvmnix.api import signing
 from mvmnix.config import SecretRef, SigningRule
+from mvmnix.digest import Digest
 from mvmnix.errors import ReasonCode
 from mvmnix.keys import Algorithm, PrivateKey
-from mvmnix.model import Artifact, Digest
+from mvmnix.model import Artifact
 from mvmnix.provenance.slsa import predicate
 from mvmnix.system.process import Completed
 from tests.integration.interop import Bench, Who, accepts, refuses

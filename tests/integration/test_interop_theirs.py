@@ -11,8 +11,8 @@ from sigstore.models import ClientTrustConfig
 from sigstore.oidc import IdentityToken
 from sigstore.sign import SigningContext
 
+from mvmnix.digest import Digest
 from mvmnix.errors import ReasonCode
-from mvmnix.model import Digest
 from mvmnix.provenance.bundle import statement
 from mvmnix.system.process import Completed
 from tests.integration.interop import Bench, Who, accepts, refuses

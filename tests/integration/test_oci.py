@@ -16,9 +16,10 @@ from mvmnix.builder.fetch.https import Downloader, DownloadError, DownloadLimits
 from mvmnix.builder.oci.image import build_request, resolve_image
 from mvmnix.builder.oci.reference import OciRef
 from mvmnix.builder.oci.registry import Registries
+from mvmnix.digest import Digest
 from mvmnix.errors import MvmnixError, RefusedError
 from mvmnix.errors import ReasonCode as Code
-from mvmnix.model import Digest, Source
+from mvmnix.model import Source
 from mvmnix.system.private_dirs import Directory
 from mvmnix.system.store import Store
 from tests.conftest import Home

@@ -24,9 +24,10 @@ from mvmnix.builder.pins.seed import seed_nar
 from mvmnix.builder.pins.sources import fetch_all, fetch_sources
 from mvmnix.builder.template import Template, template_tree, write_template
 from mvmnix.cli.commands.pin import pin
+from mvmnix.digest import Digest
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError, UsageError
 from mvmnix.formats.nar import nar_hash
-from mvmnix.model import Digest, HashMode, Source
+from mvmnix.model import HashMode, Source
 from mvmnix.system import process
 from mvmnix.system.output_files import OutputDirectory
 from mvmnix.system.private_dirs import Directory

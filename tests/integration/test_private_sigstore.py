@@ -15,7 +15,7 @@ from sigstore.sign import SigningContext
 from sigstore.verify import Verifier
 from sigstore.verify.policy import Identity
 
-from mvmnix.model import Digest
+from mvmnix.digest import Digest
 from tests.private_sigstore import Sigstore, oidc
 from tests.private_sigstore.server import Served, served
 

@@ -26,8 +26,9 @@ from mvmnix.builder.fetch.routes import Endpoint, Route, ToConfigured
 from mvmnix.builder.pins.configured import file_urls
 from mvmnix.builder.pins.debian import Apt, AptMirror, AptSettings
 from mvmnix.builder.pins.sources import fetch_sources
+from mvmnix.digest import Digest
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError
-from mvmnix.model import Digest, Source
+from mvmnix.model import Source
 from mvmnix.sandbox.helper import Bounds
 from mvmnix.sandbox.trusted_executables import PYTHON
 from mvmnix.system.private_dirs import Directory

@@ -9,7 +9,8 @@ import pytest
 
 from mvmnix.builder.reproduce import file_differences
 from mvmnix.builder.reproduce.comparison import Difference
-from mvmnix.model import Artifact, Digest
+from mvmnix.digest import Digest
+from mvmnix.model import Artifact
 from mvmnix.system.private_dirs import Directory
 from mvmnix.system.store import Store
 from tests.support.programs import trusted

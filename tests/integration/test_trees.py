@@ -19,10 +19,10 @@ from mvmnix.builder.fetch.flake_inputs import Fetched, FetchEnvironment, bring_t
 from mvmnix.builder.fetch.https import Downloader
 from mvmnix.builder.fetch.resolve import resolve_reference
 from mvmnix.config import CredentialRule, TokenPlace
+from mvmnix.digest import Digest
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError
 from mvmnix.formats import flake_references, lock
 from mvmnix.formats.flake_references import Attributes
-from mvmnix.model import Digest
 from mvmnix.sandbox.helper import Bounds
 from mvmnix.system.private_dirs import Directory
 from mvmnix.system.store import Store

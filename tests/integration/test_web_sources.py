@@ -15,9 +15,10 @@ import pytest
 from mvmnix.builder.fetch.allowlist import Allowlist
 from mvmnix.builder.fetch.https import Downloader, DownloadLimits
 from mvmnix.builder.pins.sources import fetch_sources
+from mvmnix.digest import Digest
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError
 from mvmnix.formats.nar import Dir, File, Node, Symlink, nar_hash, nar_of_tree
-from mvmnix.model import Digest, HashMode, Source
+from mvmnix.model import HashMode, Source
 from mvmnix.system.private_dirs import Directory
 from mvmnix.system.store import Cache, Store
 from tests.integration.misbehaving import Asked, Server

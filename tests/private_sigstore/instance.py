@@ -9,9 +9,9 @@ from typing import Final
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from mvmnix.digest import Digest
 from mvmnix.formats import strict
 from mvmnix.keys import Algorithm, PrivateKey
-from mvmnix.model import Digest
 from mvmnix.provenance.bundle import envelope
 from mvmnix.provenance.bundle.statement import PAYLOAD_TYPE
 from tests.private_sigstore.authority import Ca, CtLog, Leaf

@@ -8,11 +8,12 @@ from datetime import datetime
 
 from mvmnix import Result, Sandbox, Secret, aio
 from mvmnix.api import Exec, PlanOptions, stop_machines
+from mvmnix.digest import Digest
 from mvmnix.keys import PrivateKey, PublicKey, Role
 from mvmnix.launch.gate.verify import SignedPlan, Submission, VerifiedPlan, verify_plan
 from mvmnix.launch.runtime.host import Host
 from mvmnix.launch.runtime.start import start_machine
-from mvmnix.model import Digest, Image
+from mvmnix.model import Image
 from mvmnix.plan.plan import Plan
 from mvmnix.provenance.bundle.envelope import Bundle, sign
 from mvmnix.provenance.bundle.statement import Statement

@@ -34,11 +34,12 @@ from mvmnix.builder.lockfile.inputs import question
 from mvmnix.builder.nix import nix_commands
 from mvmnix.builder.pins import pypi
 from mvmnix.cli.commands.verify_step import LEFT_OUT, OPTIONS, arguments
+from mvmnix.digest import Digest
 from mvmnix.errors import ReasonCode, RefusedError, UsageError
 from mvmnix.formats.flake_references import Forge, NodeKind
 from mvmnix.launch.secrets import resolve
 from mvmnix.launch.shares import image, server
-from mvmnix.model import Digest, FlakeRef, HashMode, StorePath, User
+from mvmnix.model import FlakeRef, HashMode, StorePath, User
 from mvmnix.plan import kernel_command_line
 from mvmnix.plan.kernel_command_line import Addition
 from mvmnix.plan.secret_reference import SecretReference, SecretTarget

@@ -12,9 +12,9 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
+from mvmnix.digest import Digest
 from mvmnix.errors import ReasonCode, RefusedError
 from mvmnix.keys import Algorithm, PrivateKey, PublicKey, Role
-from mvmnix.model import Digest
 from mvmnix.system.private_dirs import Directory
 
 NAME = "builder.pem"

@@ -9,19 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mvmnix.arguments import is_subdirectory
+from mvmnix.digest import Digest, nix32
 from mvmnix.formats.nar import nar_hash, nar_of_file
-from mvmnix.model import (
-    Artifact,
-    Digest,
-    FlakeRef,
-    HashMode,
-    Source,
-    StorePath,
-    User,
-    Verity,
-    nix32,
-    store_name,
-)
+from mvmnix.model import Artifact, FlakeRef, HashMode, Source, StorePath, User, Verity, store_name
 
 #: Printed by nix-hash, nix-store --add-fixed and nix-store --print-fixed-path (2.26.3) for a file with this line.
 LINE = b"hello\n"

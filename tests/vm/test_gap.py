@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mvmnix.model import Digest
+from mvmnix.digest import Digest
 from tests.conftest import Home, World, make_home
 
 pytestmark = pytest.mark.vm

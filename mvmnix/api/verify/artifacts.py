@@ -11,12 +11,12 @@ from mvmnix.api.files import file_bytes
 from mvmnix.errors import ReasonCode, RefusedError, UnreadableError, UsageError, refuse
 from mvmnix.formats import strict
 from mvmnix.images.file_names import BUNDLE_SUFFIX
-from mvmnix.model import Words, check_words
 from mvmnix.plural import counted
 from mvmnix.provenance.bundle.blob import Blob
 from mvmnix.provenance.bundle.envelope import BUNDLE_LIMIT
 from mvmnix.provenance.verify.artifact_verifier import AcceptedArtifact, HandedIn, VerificationCriteria
 from mvmnix.provenance.verify.registry_responses import Packed
+from mvmnix.words import Words, check_words
 
 #: Bytes of a file of bundles, and how many there may be.
 LIMIT = 64 * 2**20

@@ -7,10 +7,10 @@ from pathlib import Path
 from mvmnix import __version__
 from mvmnix.api.context import Context
 from mvmnix.clock import now
+from mvmnix.digest import Digest
 from mvmnix.errors import UsageError
 from mvmnix.images.store import VerifiedImage
 from mvmnix.keys import Role
-from mvmnix.model import Digest
 from mvmnix.provenance.bundle.statement import Statement, Subject, distinct
 from mvmnix.provenance.policy.policy import TrustPolicy
 from mvmnix.provenance.slsa import parts, predicate

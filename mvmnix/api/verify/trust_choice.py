@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, override
 
 from mvmnix.api.files import file_bytes
 from mvmnix.clock import now
+from mvmnix.digest import Digest
 from mvmnix.errors import RefusedError, UnreadableError, UsageError
 from mvmnix.keys import PublicKey, Role
-from mvmnix.model import Digest
 from mvmnix.provenance.identity.trust import Identity, Pattern, Signer, Trust
 from mvmnix.provenance.verify.artifact_verifier import VerificationCriteria
 from mvmnix.provenance.verify.requirements import Requirements

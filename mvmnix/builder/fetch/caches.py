@@ -19,9 +19,10 @@ from mvmnix.builder.fetch.narinfo import parse_narinfo, vouched
 from mvmnix.builder.fetch.parsing import Expander, document_texts
 from mvmnix.builder.fetch.worker.packets import Compression, Document
 from mvmnix.config import CacheRule
+from mvmnix.digest import Digest
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError, join_errors, refuse
 from mvmnix.formats.strict import MalformedError
-from mvmnix.model import Digest, StorePath
+from mvmnix.model import StorePath
 from mvmnix.system.store import Incoming, Store
 
 #: Bytes of an answer to a question; a larger one is none.

@@ -17,11 +17,11 @@ from mvmnix.builder.fetch.credentials import Credentials
 from mvmnix.builder.fetch.forges import archive_url
 from mvmnix.builder.fetch.https import Downloader, Response
 from mvmnix.builder.fetch.unpack import Checkout, Unpacked, certificates, unpacked_archive, unpacked_commit
+from mvmnix.digest import Digest
 from mvmnix.errors import ReasonCode, RefusedError, refuse
 from mvmnix.formats import nar
 from mvmnix.formats.flake_references import Forge, Git, NodeKind, Web
 from mvmnix.formats.lock import LockedNode
-from mvmnix.model import Digest
 from mvmnix.sandbox.helper_command import Bounds
 from mvmnix.system.private_dirs import Directory
 from mvmnix.system.store import Store, chunks

@@ -21,10 +21,11 @@ from mvmnix.builder.fetch.parsing import expand
 from mvmnix.builder.fetch.registries import Progress
 from mvmnix.builder.fetch.unpack import fetchzip
 from mvmnix.builder.fetch.worker.packets import Compression
+from mvmnix.digest import Digest
 from mvmnix.errors import MvmnixError, Reason, ReasonCode, RefusedError, refuse
 from mvmnix.formats.nar import nar_hash, nar_of_file
 from mvmnix.formats.strict import MalformedError
-from mvmnix.model import Digest, HashMode, Source
+from mvmnix.model import HashMode, Source
 from mvmnix.sandbox.helper_command import Bounds
 from mvmnix.system import process
 from mvmnix.system.store import Store, chunks

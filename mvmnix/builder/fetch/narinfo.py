@@ -23,9 +23,10 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from mvmnix.builder.fetch.worker.packets import Compression
 from mvmnix.config import CacheKey
+from mvmnix.digest import NIX32, Digest
 from mvmnix.errors import ReasonCode, refuse
 from mvmnix.formats.strict import MalformedError
-from mvmnix.model import NIX32, STORE_DIR, Digest, StorePath
+from mvmnix.model import STORE_DIR, StorePath
 
 #: How many paths and signatures an answer may name.
 MAX_REFERENCES: Final = 10_000

@@ -23,12 +23,12 @@ from mvmnix.builder.fetch.https import Response
 from mvmnix.builder.fetch.parsing import document_texts
 from mvmnix.builder.fetch.unpack import Checkout, Depth, Unpacked, certificates, unpacked_commit
 from mvmnix.builder.fetch.worker.packets import Document
+from mvmnix.digest import Digest
 from mvmnix.errors import ReasonCode, refuse
 from mvmnix.formats import flake_references, lock
 from mvmnix.formats.flake_references import Attributes, Forge, Git, NodeKind, Web
 from mvmnix.formats.nar import nar_hash
 from mvmnix.formats.strict import MalformedError
-from mvmnix.model import Digest
 from mvmnix.system.store import Store
 
 

@@ -23,9 +23,10 @@ from mvmnix.arguments import Commit, GitRef
 from mvmnix.builder.fetch.allowlist import Url
 from mvmnix.builder.fetch.routes import ToOrigin
 from mvmnix.builder.fetch.socks_proxy import Gateway, listening_at
+from mvmnix.digest import Digest
 from mvmnix.errors import MvmnixError, ReasonCode, clipped, refuse
 from mvmnix.formats import strict
-from mvmnix.model import Digest, StorePath
+from mvmnix.model import StorePath
 from mvmnix.sandbox import git
 from mvmnix.sandbox.helper import Sandbox
 from mvmnix.sandbox.helper_command import WORK, Bounds

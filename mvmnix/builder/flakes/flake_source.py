@@ -9,10 +9,11 @@ from pathlib import Path
 from mvmnix.arguments import is_subdirectory
 from mvmnix.builder.flakes.known_trees import Entry, KnownTrees
 from mvmnix.builder.flakes.repository import copy_of
+from mvmnix.digest import Digest
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError, refuse
 from mvmnix.formats import lock, nar
 from mvmnix.formats.escaping import escape_bytes, shell_command
-from mvmnix.model import Digest, FlakeRef, StorePath, store_name
+from mvmnix.model import FlakeRef, StorePath, store_name
 from mvmnix.system.fs_tree import tree_of_directory
 
 #: A root tree larger than this is refused, in bytes; it is held in memory while it is sent.

@@ -13,11 +13,12 @@ from mvmnix.arguments import is_subdirectory
 from mvmnix.builder.lockfile import document
 from mvmnix.builder.lockfile.document import MAX_DEPTH, MAX_ENTRIES, Entry, Inputs
 from mvmnix.builder.lockfile.inputs import Flake, InputSpec
+from mvmnix.digest import Digest
 from mvmnix.errors import Reason, ReasonCode, RefusedError, refuse
 from mvmnix.formats import lock as locks
 from mvmnix.formats.flake_references import Attributes
 from mvmnix.formats.lock import InputPath
-from mvmnix.model import Digest, StorePath
+from mvmnix.model import StorePath
 
 _FIX_INPUT: Final = "look at the inputs in flake.nix; see docs/locks.md"
 

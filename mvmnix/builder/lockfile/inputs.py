@@ -10,11 +10,12 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from mvmnix.arguments import is_subdirectory
+from mvmnix.digest import Digest
 from mvmnix.errors import ReasonCode
 from mvmnix.formats import strict
 from mvmnix.formats.flake_references import Attributes
 from mvmnix.formats.lock import InputPath, parse_attributes
-from mvmnix.model import Digest, StorePath
+from mvmnix.model import StorePath
 
 #: A larger answer is refused, in bytes: a lock file of a flake is in it.
 LIMIT: Final = 16 * 2**20

@@ -19,11 +19,12 @@ from mvmnix.builder.session.build_errors import last_lines
 from mvmnix.builder.session.cache import Connection
 from mvmnix.builder.session.exec import KEPT_OUTPUT, BuilderMachine, CommandResult, Progress, run_command
 from mvmnix.builder.session.ledger import Offer, OfferLedger
+from mvmnix.digest import Digest
 from mvmnix.errors import MvmnixError, ReasonCode, refuse
 from mvmnix.formats import lock
 from mvmnix.formats.flake_references import Attributes
 from mvmnix.formats.lock import InputPath, LockedNode
-from mvmnix.model import Digest, HashMode
+from mvmnix.model import HashMode
 from mvmnix.system.store import Store
 
 #: How busybox's `timeout` ends a program: 128 and SIGKILL, as the kernel does when memory is short.

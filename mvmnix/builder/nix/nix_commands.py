@@ -9,7 +9,8 @@ from collections.abc import Iterable
 from typing import Final, override
 
 from mvmnix.arguments import AttributePath, Operand, is_subdirectory, unsafe
-from mvmnix.model import NIX32, STORE_DIR, SYSTEM, Digest, HashMode, StorePath
+from mvmnix.digest import NIX32, Digest
+from mvmnix.model import STORE_DIR, SYSTEM, HashMode, StorePath
 
 #: The guest's loopback port on which the builder asks the host for what it needs; profiles/builder.nix names it too.
 CACHE_PORT = 8000

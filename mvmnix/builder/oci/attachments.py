@@ -23,9 +23,9 @@ from mvmnix.builder.fetch.resumable import DownloadError, TooLargeError
 from mvmnix.builder.oci.descriptors import INDEXES, LIMIT, MANIFESTS
 from mvmnix.builder.oci.reference import OciRef
 from mvmnix.builder.oci.registry import other_bytes
+from mvmnix.digest import Digest
 from mvmnix.errors import clipped
 from mvmnix.formats.strict import MAX_INTEGER, MalformedError, Record, read
-from mvmnix.model import Digest
 from mvmnix.provenance.bundle.envelope import BUNDLE_LIMIT
 
 #: Pages of its list that are read of one image, manifests that are in it, and layers in all of these.

@@ -8,9 +8,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
+from mvmnix.digest import Digest
 from mvmnix.errors import Reason, ReasonCode, RefusedError
 from mvmnix.formats.strict import MAX_INTEGER, MalformedError, Record, read
-from mvmnix.model import Digest
 
 #: Larger documents are refused unread, in bytes (the distribution specification asks registries to take this much).
 LIMIT: Final = 4 << 20

@@ -18,10 +18,10 @@ from mvmnix.builder.oci import descriptors
 from mvmnix.builder.oci.descriptors import MAX_LAYERS, Decode, Descriptor, Index
 from mvmnix.builder.oci.reference import SCHEME, OciRef
 from mvmnix.builder.oci.registry import Registry
+from mvmnix.digest import Digest
 from mvmnix.errors import ReasonCode, refuse
 from mvmnix.formats import lock, nar
 from mvmnix.formats.strict import MalformedError, Record, canonical, read
-from mvmnix.model import Digest
 
 PLATFORM: Final = "linux/amd64"
 #: Where every guest may write anyway (profiles/minimal.nix).

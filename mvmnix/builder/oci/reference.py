@@ -7,8 +7,9 @@ import re
 from dataclasses import dataclass
 from typing import Final, Self, override
 
+from mvmnix.digest import Digest
 from mvmnix.errors import ReasonCode, RefusedError, refuse
-from mvmnix.model import DNS_NAME, Digest, Source
+from mvmnix.model import DNS_NAME, Source
 
 SCHEME: Final = "oci://"
 

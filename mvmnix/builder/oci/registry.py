@@ -24,9 +24,10 @@ from mvmnix.builder.fetch.resumable import DownloadError
 from mvmnix.builder.fetch.worker.packets import Document
 from mvmnix.builder.oci.descriptors import INDEXES, LIMIT, MANIFESTS, MAX_BYTES
 from mvmnix.builder.oci.reference import SCHEME, OciRef
+from mvmnix.digest import Digest
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError, refuse
 from mvmnix.formats.strict import MalformedError
-from mvmnix.model import Digest, Source
+from mvmnix.model import Source
 from mvmnix.system.store import Store
 
 #: Largest answer of a token service, in bytes.

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import override
 
-from mvmnix.model import Digest
+from mvmnix.digest import Digest
 
 _PARTS = re.compile(r"([^0-9]*)([0-9]*)")
 _RELATION = re.compile(

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from types import MappingProxyType
 
+from mvmnix.digest import Digest
 from mvmnix.errors import ReasonCode
 from mvmnix.formats.strict import MAX_INTEGER, MalformedError, Record, parse_json, read
-from mvmnix.model import Digest, HashMode, Source, store_name
+from mvmnix.model import HashMode, Source, store_name
 
 VERSION = 1
 DEBIAN_MIRROR = "mirror://debian/"

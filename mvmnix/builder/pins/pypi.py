@@ -16,10 +16,11 @@ from mvmnix.builder.fetch.registries import FILES, INPUT, Command, Failure, Fail
 from mvmnix.builder.pins import pip_settings
 from mvmnix.builder.pins.locks import PYPI_MIRROR, WHEEL_FILE, WHEEL_NAME
 from mvmnix.builder.pins.pip_settings import PipSettings
+from mvmnix.digest import Digest
 from mvmnix.errors import MvmnixError, UsageError
 from mvmnix.formats import toml
 from mvmnix.formats.strict import parse_json
-from mvmnix.model import Digest, Source
+from mvmnix.model import Source
 from mvmnix.sandbox.helper_command import Bounds
 from mvmnix.sandbox.trusted_executables import Candidates
 

@@ -9,9 +9,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import cast
 
+from mvmnix.digest import Digest
 from mvmnix.errors import Reason, ReasonCode, RefusedError, refuse
 from mvmnix.formats.strict import MalformedError, parse_json
-from mvmnix.model import Digest, HashMode, Source, StorePath
+from mvmnix.model import HashMode, Source, StorePath
 
 #: Bounds on what is read: bytes of JSON, derivations in it, and values: 200 for each, twice what stdenv's have.
 LIMIT = 64 * 1024 * 1024

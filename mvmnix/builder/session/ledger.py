@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Final, Protocol, Self
 
+from mvmnix.digest import Digest
 from mvmnix.formats.nar import nar_hash
-from mvmnix.model import Digest, HashMode, StorePath
+from mvmnix.model import HashMode, StorePath
 
 #: So many paths asked for in vain are remembered; a build asks for one per derivation at most (graph.py).
 MAX_MISSED: Final = 1 << 16

@@ -11,9 +11,10 @@ from mvmnix.builder.session.exec import KEPT_OUTPUT, BuilderMachine, CommandResu
 from mvmnix.builder.session.ledger import Offer, OfferLedger
 from mvmnix.builder.session.substituter import SourceFetchers, SourceFinder
 from mvmnix.builder.session.worker_pool import WorkerPool
+from mvmnix.digest import Digest
 from mvmnix.errors import MvmnixError
 from mvmnix.formats.lock import LockedNode
-from mvmnix.model import Digest, HashMode, Source
+from mvmnix.model import HashMode, Source
 from mvmnix.provenance.slsa.provenance import Cached, KeptPath
 from mvmnix.system.store import Store
 

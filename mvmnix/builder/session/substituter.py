@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Protocol, assert_never
 
 from mvmnix.builder.session.ledger import Offer, content_address
 from mvmnix.builder.session.worker_pool import Outcome, WorkerPool
+from mvmnix.digest import Digest
 from mvmnix.errors import MvmnixError, join_errors
 from mvmnix.formats import nar
 from mvmnix.formats.lock import LockedNode
 from mvmnix.formats.nar import nar_hash
-from mvmnix.model import Digest, HashMode, Source, StorePath
+from mvmnix.model import HashMode, Source, StorePath
 from mvmnix.provenance.slsa.provenance import Cached, KeptPath
 from mvmnix.system.store import Store
 

@@ -8,9 +8,9 @@ from mvmnix.api import STATEMENT_KINDS, open_context, signed_about
 from mvmnix.cli.options.outputs import Destination, OutputType, Stdout
 from mvmnix.cli.output import TERMINAL, answer
 from mvmnix.clock import now
+from mvmnix.digest import Digest
 from mvmnix.errors import UsageError
 from mvmnix.formats.strict import show_time
-from mvmnix.model import Digest
 from mvmnix.plural import counted
 from mvmnix.provenance.identity import trusted_root
 from mvmnix.system.output_files import NewDirectory, NewFile

@@ -14,9 +14,9 @@ from mvmnix.api.verify.trust_choice import TrustChoice
 from mvmnix.cli.options.trust import VerifyOptions
 from mvmnix.cli.output import TERMINAL, answer
 from mvmnix.cli.verdicts import seen, signing_facts, tell_reasons
+from mvmnix.digest import Digest
 from mvmnix.errors import Reason, RefusedError, UsageError
 from mvmnix.formats.escaping import escape_line
-from mvmnix.model import Digest
 from mvmnix.provenance.bundle import envelope
 from mvmnix.provenance.policy.policy import TrustPolicy
 from mvmnix.provenance.verify.artifact_verifier import signer_of

@@ -7,11 +7,12 @@ from collections.abc import Mapping
 from typing import assert_never
 
 from mvmnix.audit.record import RecordKind
+from mvmnix.digest import Digest
 from mvmnix.errors import ReasonCode, refuse
 from mvmnix.formats import strict
 from mvmnix.launch.agent.requests import CopyRequest, ExecRequest, FilesRequest, ShellRequest
 from mvmnix.launch.control.messages import Copy, Exec, Files, GuestCall, Shell
-from mvmnix.model import Digest, Posture, User, Verb, Workload
+from mvmnix.model import Posture, User, Verb, Workload
 from mvmnix.plan.plan import Plan
 
 

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from mvmnix.system.loop import Loop
-
 if TYPE_CHECKING:
     import asyncio
+
+    from mvmnix.system.loop import Loop
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ def run[T](steps: Steps[T]) -> T:
     return _run(steps, _poll)
 
 
-def run_on_loop[T](steps: Steps[T], loop: Loop) -> T:
+def run_on_loop[T](steps: Steps[T], loop: "Loop") -> T:
     """The same, and turn a loop while they wait, so that what else it watches is served meanwhile."""
     return _run(steps, partial(_turn, loop))
 
@@ -123,7 +123,7 @@ def _poll(wait: Wait) -> frozenset[int]:
     return frozenset(fd for fd, _ in poll.poll(milliseconds))
 
 
-def _turn(loop: Loop, wait: Wait) -> frozenset[int]:
+def _turn(loop: "Loop", wait: Wait) -> frozenset[int]:
     ready: set[int] = set()
     late = None if wait.seconds is None else loop.after(max(0.0, wait.seconds), lambda: None)
     try:

@@ -13,7 +13,7 @@ from mvmnix.launch.agent.operations import MOST_ROWS, CopyDirection, FileOperati
 from mvmnix.launch.control import codec
 from mvmnix.launch.control.failure import Failure, parse_failure
 from mvmnix.machines.exit_status import ExitStatus
-from mvmnix.model import check_words
+from mvmnix.words import check_words
 
 _MOST_SECONDS: Final = 2**31 - 1
 #: What TERM may say: the name of a description of a terminal (terminfo(5)).

@@ -5,9 +5,10 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 
+from mvmnix.digest import Digest
 from mvmnix.errors import Reason, ReasonCode, RefusedError, refuse
 from mvmnix.formats.strict import show_time
-from mvmnix.model import Digest, Image, Posture
+from mvmnix.model import Image, Posture
 from mvmnix.plan import kernel_command_line
 from mvmnix.plan import plan as plans
 from mvmnix.plan.plan import Plan

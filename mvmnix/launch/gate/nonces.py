@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, Self
 
+from mvmnix.digest import Digest, is_digest
 from mvmnix.errors import UnreadableError
 from mvmnix.formats import strict
-from mvmnix.model import Digest, is_digest
 from mvmnix.system.private_dirs import Directory
 
 #: How many neighbours of a nonce are looked at, each time one is spent, whether they can be forgotten.

@@ -26,12 +26,12 @@ from mvmnix.audit.note import NoteKey
 from mvmnix.audit.reading import matching_records
 from mvmnix.audit.record import RecordKind
 from mvmnix.audit.tail import is_begun
+from mvmnix.digest import Digest
 from mvmnix.errors import ReasonCode, RefusedError, UnreadableError, refuse
 from mvmnix.formats.strict import MalformedError, show_time
 from mvmnix.launch.gate.clock import TOLERANCE, HostClock, Moment, clock_lock, looked_at, state_mismatch, unusable_clock
 from mvmnix.launch.gate.nonces import Nonces, Spent
 from mvmnix.launch.gate.verify import VerifiedPlan
-from mvmnix.model import Digest
 from mvmnix.plan import plan as plans
 from mvmnix.plan.plan import Plan, Use
 from mvmnix.system.private_dirs import Directory

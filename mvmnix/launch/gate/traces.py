@@ -6,11 +6,11 @@ Where there are any, there was a log, since a start is recorded as soon as its n
 from dataclasses import dataclass
 from typing import Final, Self
 
+from mvmnix.digest import Digest
 from mvmnix.errors import MvmnixError
 from mvmnix.formats import strict
 from mvmnix.launch.gate.nonces import Nonces
 from mvmnix.machines.machine_dir import RECEIPT, machine_ids, read_kept
-from mvmnix.model import Digest
 from mvmnix.plural import counted
 from mvmnix.system.private_dirs import Directory
 

@@ -4,11 +4,11 @@ import re
 from datetime import datetime
 from typing import Final
 
+from mvmnix.digest import Digest
 from mvmnix.errors import Reason, ReasonCode
 from mvmnix.formats.strict import parse_time
 from mvmnix.launch.gate.nonces import Nonces
 from mvmnix.launch.gate.replay import NONCE, LoggedStart
-from mvmnix.model import Digest
 from mvmnix.system.private_dirs import Directory
 
 _NONCE: Final = re.compile(rf'"{NONCE}":"([0-9a-f]{{64}})"')

@@ -42,11 +42,12 @@ from datetime import datetime
 from types import TracebackType
 from typing import Final, Self, final
 
+from mvmnix.digest import Digest
 from mvmnix.errors import MvmnixError, StepResult
 from mvmnix.formats import manifest as manifest_file
 from mvmnix.launch.gate import checks, signatures
 from mvmnix.launch.gate.checks import AuthenticPlan, InputDigests, PlanWithImage, SummarizedImage
-from mvmnix.model import Digest, Image
+from mvmnix.model import Image
 from mvmnix.plan.plan import Plan
 from mvmnix.provenance.identity.trust import Signer
 from mvmnix.provenance.isolation import Isolation

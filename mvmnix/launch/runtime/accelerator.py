@@ -13,12 +13,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
+from mvmnix.digest import Digest
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError, refuse
 from mvmnix.formats.escaping import shell_command
 from mvmnix.formats.strict import Record, canonical, parse_json, read
 from mvmnix.launch.agent.encoding import ChannelError
 from mvmnix.launch.runtime.vm_process import Preparation
-from mvmnix.model import Digest
 from mvmnix.plan.plan import Accelerator
 from mvmnix.provenance.isolation import Isolation
 from mvmnix.sandbox.trusted_executables import program_identity

@@ -14,12 +14,12 @@ from datetime import datetime
 from typing import Final
 
 from mvmnix.audit.record import Journal, Record, RecordKind
+from mvmnix.digest import Digest
 from mvmnix.errors import Reason, ReasonCode, RefusedError, UsageError, refuse
 from mvmnix.launch.gate.verify import VerifiedPlan
 from mvmnix.launch.runtime.host import Host
 from mvmnix.machines.machine_dir import MachineHome
 from mvmnix.machines.status import MachineSource, MachineState, MachineStatus, new_id
-from mvmnix.model import Digest
 from mvmnix.system.private_dirs import Directory
 
 #: How the record names the digest of the machine's name, which may be empty.

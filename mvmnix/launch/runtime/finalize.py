@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from mvmnix.audit.record import Record, RecordKind
 from mvmnix.audit.tally import Tally
+from mvmnix.digest import Digest
 from mvmnix.errors import GuestTimeoutError, MvmnixError, ReasonCode, RefusedError, refuse
 from mvmnix.formats import strict, verity
 from mvmnix.launch.agent.endpoints import Sink, kept_sink
@@ -42,7 +43,6 @@ from mvmnix.machines.receipt import (
     receipt_statement,
 )
 from mvmnix.machines.status import MachineState
-from mvmnix.model import Digest
 from mvmnix.network.host.verdicts import Verdicts
 from mvmnix.network.supervisor_messages import NetworkEvent
 from mvmnix.plan import network as networking

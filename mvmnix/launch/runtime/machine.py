@@ -23,11 +23,12 @@ from mvmnix.machines.ending import ChannelEnd, HostAction
 from mvmnix.machines.exit_status import ExitStatus
 from mvmnix.machines.machine_dir import MachineHome
 from mvmnix.machines.status import MachineState
-from mvmnix.model import Workload, check_words
+from mvmnix.model import Workload
 from mvmnix.network.supervisor_messages import GATEWAY_ENDED, NetworkEvent
 from mvmnix.plan.network import WhenGatewayEnds
 from mvmnix.system.loop import Cancellable, Loop, Timer
 from mvmnix.vmm.port import Acceleration, MonitorEvent
+from mvmnix.words import check_words
 
 #: Is told once that the guest stands still, or goes on, or why that isn't known.
 type Done = Callable[[MvmnixError | None], None]

@@ -31,6 +31,7 @@ from functools import partial
 from typing import Final
 
 from mvmnix.audit.record import Record, RecordKind
+from mvmnix.digest import Digest
 from mvmnix.errors import ReasonCode, RefusedError, refuse
 from mvmnix.launch.agent.guest_network import GuestNetwork
 from mvmnix.launch.agent.port_forward import ServiceFactory
@@ -48,7 +49,7 @@ from mvmnix.launch.shares.setup import ShareContext, Shares
 from mvmnix.machines.ending import EndReason
 from mvmnix.machines.machine_dir import MachineHome
 from mvmnix.machines.status import MachineState
-from mvmnix.model import Digest, DirectoryOrder
+from mvmnix.model import DirectoryOrder
 from mvmnix.network.host import namespace_setup
 from mvmnix.network.host.setup import MachineNetwork
 from mvmnix.network.policy.risk_checks import refuse_unacknowledged

@@ -13,9 +13,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
+from mvmnix.digest import Digest
 from mvmnix.errors import MvmnixError
 from mvmnix.launch.shares.opening import is_directory, walk
-from mvmnix.model import Digest
 from mvmnix.sandbox import trusted_executables
 from mvmnix.sandbox.trusted_executables import Candidates
 from mvmnix.system.child_causes import Cause

@@ -7,7 +7,8 @@ guest; its --sandbox is none since the sandbox around it is a stricter one (vmm/
 import os
 from typing import Final
 
-from mvmnix.model import Digest, User
+from mvmnix.digest import Digest
+from mvmnix.model import User
 from mvmnix.sandbox import trusted_executables
 from mvmnix.sandbox.trusted_executables import Candidates
 from mvmnix.system import procfs

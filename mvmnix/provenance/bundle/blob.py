@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import override
 
-from mvmnix.model import Digest
+from mvmnix.digest import Digest
 
 
 @dataclass(frozen=True, slots=True)

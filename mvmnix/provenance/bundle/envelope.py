@@ -13,10 +13,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
+from mvmnix.digest import Digest
 from mvmnix.errors import ReasonCode, RefusedError, refuse
 from mvmnix.formats import strict
 from mvmnix.keys import PrivateKey
-from mvmnix.model import Digest
 from mvmnix.provenance.bundle import verification_material as materials
 from mvmnix.provenance.bundle.statement import PAYLOAD_TYPE
 from mvmnix.provenance.bundle.verification_material import (

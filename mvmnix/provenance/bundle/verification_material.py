@@ -12,8 +12,8 @@ from enum import StrEnum
 from functools import cache
 from typing import Any, Final, cast
 
+from mvmnix.digest import Digest
 from mvmnix.formats import strict
-from mvmnix.model import Digest
 
 #: More than any bundle has; only one entry is ever trusted.
 MOST_ENTRIES: Final = 16

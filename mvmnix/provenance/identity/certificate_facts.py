@@ -26,7 +26,7 @@ from cryptography.x509 import verification
 from cryptography.x509.certificate_transparency import SignedCertificateTimestamp
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from mvmnix.model import Digest
+from mvmnix.digest import Digest
 from mvmnix.provenance.bundle.envelope import Bundle, MessageBundle
 from mvmnix.provenance.identity import certificate_names
 from mvmnix.provenance.identity.certificates import from_der

@@ -12,8 +12,8 @@ from datetime import datetime
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
+from mvmnix.digest import Digest
 from mvmnix.errors import Reason, ReasonCode
-from mvmnix.model import Digest
 from mvmnix.provenance.bundle.envelope import Bundle, MessageBundle
 from mvmnix.provenance.bundle.verification_material import Inclusion, Material
 from mvmnix.provenance.identity.trust import Identity, Signer, Trust

@@ -18,8 +18,8 @@ from typing import Final
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_public_key
 
+from mvmnix.digest import Digest
 from mvmnix.formats import strict
-from mvmnix.model import Digest
 from mvmnix.provenance.bundle.envelope import BUNDLE_LIMIT
 from mvmnix.provenance.bundle.verification_material import (
     LogEntry,

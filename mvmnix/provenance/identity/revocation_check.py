@@ -15,9 +15,9 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from mvmnix.digest import Digest
 from mvmnix.errors import Reason, ReasonCode
 from mvmnix.keys import Role
-from mvmnix.model import Digest
 from mvmnix.provenance.bundle.envelope import Bundle, MessageBundle
 from mvmnix.provenance.identity import certificates
 from mvmnix.provenance.identity.trust import Revocations, Signer

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, Self
 
+from mvmnix.digest import Digest
 from mvmnix.formats import strict
-from mvmnix.model import Digest
 from mvmnix.provenance import trust_toml
 from mvmnix.provenance.identity.trust import Pattern, Revocations
 

@@ -29,10 +29,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
+from mvmnix.digest import Digest
 from mvmnix.errors import Reason, ReasonCode
 from mvmnix.formats.strict import MalformedError, show_time
 from mvmnix.keys import PublicKey
-from mvmnix.model import Digest
 from mvmnix.provenance.bundle.envelope import Bundle, MessageBundle
 from mvmnix.provenance.bundle.verification_material import LogEntry, Material
 from mvmnix.provenance.identity import rekor, rekor_body

@@ -11,9 +11,9 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Final, Self
 
+from mvmnix.digest import Digest
 from mvmnix.formats import strict
 from mvmnix.keys import PublicKey, Role
-from mvmnix.model import Digest
 from mvmnix.provenance.bundle.verification_material import FINGERPRINT
 
 _NOTHING: Final[Mapping[Digest, bytes]] = MappingProxyType({})

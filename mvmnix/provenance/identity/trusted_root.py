@@ -18,9 +18,9 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 
+from mvmnix.digest import Digest
 from mvmnix.errors import ReasonCode
 from mvmnix.formats import strict
-from mvmnix.model import Digest
 from mvmnix.provenance.bundle.verification_material import raw_bytes, some_bytes, without_nulls
 
 #: protobuf-specs, sigstore_common.proto, `PublicKeyDetails`: those with an elliptic curve that are not deprecated.

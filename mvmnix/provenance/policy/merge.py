@@ -10,9 +10,9 @@ from datetime import timedelta
 from types import MappingProxyType
 from typing import Final
 
+from mvmnix.digest import Digest
 from mvmnix.errors import Reason, ReasonCode, RefusedError, refuse
 from mvmnix.formats.strict import show_time
-from mvmnix.model import Digest
 from mvmnix.provenance.identity.revocations import RevocationFile
 from mvmnix.provenance.identity.trust import Revocations, Signer, Trust
 from mvmnix.provenance.policy.policy import PolicyFile, TrustPolicy

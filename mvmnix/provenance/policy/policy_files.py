@@ -7,8 +7,8 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from typing import Final, override
 
+from mvmnix.digest import Digest
 from mvmnix.errors import ReasonCode, UnreadableError, refuse
-from mvmnix.model import Digest
 from mvmnix.provenance.identity import revocations
 from mvmnix.provenance.identity.revocations import RevocationFile
 from mvmnix.provenance.policy.merge import PolicyInputs, combine

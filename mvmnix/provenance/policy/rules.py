@@ -9,7 +9,7 @@ from datetime import timedelta
 from fnmatch import fnmatchcase
 from typing import Final
 
-from mvmnix.model import Digest
+from mvmnix.digest import Digest
 from mvmnix.provenance.slsa.provenance import HOST_NIX, Provenance, RootTree
 
 #: The only image that the host's own Nix may have built.

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
+from mvmnix.digest import Digest
 from mvmnix.formats import strict
 from mvmnix.keys import PublicKey, Role
-from mvmnix.model import Digest
 from mvmnix.provenance.identity.revocations import read_pattern
 from mvmnix.provenance.identity.trust import Identity, Signer, SubjectKind
 from mvmnix.provenance.isolation import Isolation

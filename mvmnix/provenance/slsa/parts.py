@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
+from mvmnix.digest import Digest
 from mvmnix.errors import Reason, ReasonCode, refuse
-from mvmnix.model import STORE_DIR, Digest, StorePath
+from mvmnix.model import STORE_DIR, StorePath
 from mvmnix.provenance.bundle.statement import Statement, Subject
 from mvmnix.provenance.slsa import predicate
 from mvmnix.provenance.slsa.build_types import PREDICATE_TYPE

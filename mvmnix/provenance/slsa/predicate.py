@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
+from mvmnix.digest import Digest
 from mvmnix.errors import Reason, ReasonCode, RefusedError
 from mvmnix.formats import strict
-from mvmnix.model import Artifact, Digest, HashMode, Source, StorePath
+from mvmnix.model import Artifact, HashMode, Source, StorePath
 from mvmnix.provenance.bundle.statement import Statement, Subject, distinct, parse_subject, subject_value
 from mvmnix.provenance.slsa.build_types import BUILD_TYPE, PREDICATE_TYPE
 from mvmnix.provenance.slsa.provenance import (

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
+from mvmnix.digest import Digest
 from mvmnix.formats.lock import LockedFlake
-from mvmnix.model import Artifact, Digest, Source, StorePath
+from mvmnix.model import Artifact, Source, StorePath
 from mvmnix.provenance.bundle.statement import Subject
 
 #: The host's own Nix, for the first builder image only.

@@ -22,10 +22,10 @@ from functools import cached_property, lru_cache
 from pathlib import PurePath
 from typing import Final
 
+from mvmnix.digest import Digest
 from mvmnix.errors import MOST_REASONS, Reason, ReasonCode, RefusedError, bounded
 from mvmnix.formats import strict
 from mvmnix.keys import Role
-from mvmnix.model import Digest
 from mvmnix.provenance.bundle.blob import Blob
 from mvmnix.provenance.bundle.statement import PAYLOAD_TYPE
 from mvmnix.provenance.identity.trust import Trust

@@ -26,9 +26,9 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final, assert_never, final
 
+from mvmnix.digest import Digest
 from mvmnix.errors import Reason, ReasonCode, RefusedError, StepResult, refuse
 from mvmnix.keys import PublicKey, Role
-from mvmnix.model import Digest
 from mvmnix.provenance.bundle import envelope
 from mvmnix.provenance.bundle.blob import Blob
 from mvmnix.provenance.bundle.envelope import Bundle, MessageBundle

@@ -10,12 +10,13 @@ from datetime import datetime, timedelta
 from fnmatch import fnmatchcase
 from typing import Final
 
+from mvmnix.digest import Digest
 from mvmnix.errors import Reason, ReasonCode, RefusedError
 from mvmnix.formats import lock as flake_lock
 from mvmnix.formats.flake_references import differences
 from mvmnix.formats.lock import FILE_NAME, LockedFlake, LockedNode, Pair, RelativeNode
 from mvmnix.formats.strict import show_time
-from mvmnix.model import Artifact, Digest, Image, Source
+from mvmnix.model import Artifact, Image, Source
 from mvmnix.provenance.bundle.statement import Statement, Subject
 from mvmnix.provenance.identity.trust import Signer
 from mvmnix.provenance.policy.policy import TrustPolicy

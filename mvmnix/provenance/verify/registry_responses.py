@@ -19,8 +19,8 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Final, cast
 
+from mvmnix.digest import Digest
 from mvmnix.formats import strict
-from mvmnix.model import Digest
 from mvmnix.provenance.bundle.envelope import BUNDLE_LIMIT
 from mvmnix.provenance.bundle.statement import PAYLOAD_TYPE
 from mvmnix.provenance.slsa.build_types import PREDICATE_TYPE

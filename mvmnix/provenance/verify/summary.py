@@ -30,10 +30,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, final
 
+from mvmnix.digest import Digest
 from mvmnix.errors import Reason, ReasonCode, StepResult, refuse
 from mvmnix.formats.strict import show_time
 from mvmnix.keys import Role
-from mvmnix.model import Artifact, Digest, Image
+from mvmnix.model import Artifact, Image
 from mvmnix.provenance.bundle import statement
 from mvmnix.provenance.bundle.statement import Statement
 from mvmnix.provenance.identity.trust import Signer

@@ -41,9 +41,10 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final, final
 
+from mvmnix.digest import Digest
 from mvmnix.errors import Reason, ReasonCode, RefusedError, StepResult, refuse
 from mvmnix.keys import Role
-from mvmnix.model import Artifact, Digest, Image, Source
+from mvmnix.model import Artifact, Image, Source
 from mvmnix.provenance.bundle import statement
 from mvmnix.provenance.bundle.statement import Statement
 from mvmnix.provenance.identity.trust import Signer

@@ -13,10 +13,11 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Final
 
+from mvmnix.digest import Digest
 from mvmnix.errors import ReasonCode
 from mvmnix.formats import strict
 from mvmnix.keys import PublicKey
-from mvmnix.model import Digest, Image
+from mvmnix.model import Image
 from mvmnix.provenance.bundle.statement import Statement, Subject, distinct, parse_subject, subject_value
 from mvmnix.provenance.slsa import source_summaries
 from mvmnix.provenance.verify import vsa_inputs

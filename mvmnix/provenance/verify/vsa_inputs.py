@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from mvmnix.digest import Digest
 from mvmnix.errors import Reason, ReasonCode, RefusedError
 from mvmnix.formats import strict
 from mvmnix.keys import Role
-from mvmnix.model import Digest
 from mvmnix.provenance.bundle import envelope, statement
 from mvmnix.provenance.bundle.statement import Statement, Subject, parse_subject, subject_value
 from mvmnix.provenance.identity import revocation_check

@@ -8,9 +8,9 @@ import pytest
 
 from mvmnix.api import files, held_files
 from mvmnix.api.verify import image
+from mvmnix.digest import Digest
 from mvmnix.errors import UsageError
 from mvmnix.images.file_names import BUNDLE_NAME, LOCK_NAME, PARTS_NAME, REBUILDS_NAME
-from mvmnix.model import Digest
 from mvmnix.provenance.slsa.predicate import SBOM_NAME
 
 

@@ -10,8 +10,9 @@ from mvmnix.api.context import Context
 from mvmnix.api.frontend import SILENT_PROGRESS
 from mvmnix.api.part_builder import InputFetcher
 from mvmnix.builder.pins import seed
+from mvmnix.digest import Digest
 from mvmnix.errors import ReasonCode, RefusedError
-from mvmnix.model import Digest, Source
+from mvmnix.model import Source
 from mvmnix.system import own_flake
 from tests.repository import ROOT
 from tests.unit.builder.pins.small_index import deb

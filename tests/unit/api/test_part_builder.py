@@ -16,9 +16,9 @@ from mvmnix.api.image_builder import ImageBuilder
 from mvmnix.api.part_builder import PartBuilder
 from mvmnix.builder import bootstrap
 from mvmnix.clock import now
+from mvmnix.digest import Digest
 from mvmnix.errors import MvmnixError
 from mvmnix.keys import PrivateKey, Role
-from mvmnix.model import Digest
 from mvmnix.provenance.policy import default_policy
 from mvmnix.provenance.verify.verify import verify_parts
 from tests.fakes import AtOnce

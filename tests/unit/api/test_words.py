@@ -9,7 +9,8 @@ import pytest
 
 from mvmnix import api
 from mvmnix.launch.runtime.machine import Machine
-from mvmnix.model import Words, Workload
+from mvmnix.model import Workload
+from mvmnix.words import Words
 
 #: Fields that hold the words of a command, of nouns that a caller makes.
 COMMANDS = ("argv", "command", "words")

@@ -23,8 +23,8 @@ from mvmnix.audit.record import Record, RecordKind
 from mvmnix.audit.segment import CAPACITY, NO_SEALS, PLACES, SPARE, WIDTH, Segment, SegmentSeal, segment_name
 from mvmnix.audit.tail import PENDING, VERIFIER_KEY, read_head
 from mvmnix.audit.verify import verify_log
+from mvmnix.digest import Digest
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError, UnreadableError, UsageError
-from mvmnix.model import Digest
 from tests.descriptors import open_below
 from tests.support.refusals import refusal_codes
 from tests.unit.audit.killed import restore, snapshot

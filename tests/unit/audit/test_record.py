@@ -11,10 +11,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mvmnix.audit.record import MAX_DIGESTS, MAX_LINE, MAX_REASONS, Record, RecordKind, spelled
+from mvmnix.digest import Digest
 from mvmnix.errors import ReasonCode
 from mvmnix.formats import strict
 from mvmnix.formats.strict import MalformedError
-from mvmnix.model import Digest
 from mvmnix.plan.backend import Backend
 from mvmnix.provenance.isolation import Isolation
 from tests.unit.audit.world import NOON, record

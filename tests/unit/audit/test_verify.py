@@ -17,8 +17,8 @@ from mvmnix.audit.record import Record, RecordKind
 from mvmnix.audit.segment import BLANK, CAPACITY, PLACES, WIDTH, Segment, SegmentSeal, segment_name
 from mvmnix.audit.tail import VERIFIER_KEY, read_head
 from mvmnix.audit.verify import verify_log
+from mvmnix.digest import Digest
 from mvmnix.errors import ReasonCode, RefusedError, UnreadableError
-from mvmnix.model import Digest
 from mvmnix.system.private_dirs import Directory
 from tests.support.refusals import refusal_codes
 from tests.unit.audit.world import NOON, SIZE, World, content, new_signer, record

@@ -14,7 +14,7 @@ from mvmnix.audit.note import Checkpoint, NoteKey, Signer
 from mvmnix.audit.reading import last_records
 from mvmnix.audit.record import Record, RecordKind
 from mvmnix.audit.segment import CAPACITY
-from mvmnix.model import Digest
+from mvmnix.digest import Digest
 from mvmnix.system.private_dirs import Directory
 
 #: Records of three segments.

@@ -6,9 +6,10 @@ from datetime import timedelta
 from typing import Final
 
 from mvmnix.clock import now
+from mvmnix.digest import Digest
 from mvmnix.errors import ReasonCode as Code
 from mvmnix.keys import PrivateKey
-from mvmnix.model import Digest, FlakeRef
+from mvmnix.model import FlakeRef
 from tests.conftest import commit
 from tests.unit.cli.plans import flake_of, set_mark
 from tests.unit.cli.policies import keep_checkpoints, policy, serial

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mvmnix.digest import Digest
 from mvmnix.keys import Algorithm, PrivateKey
-from mvmnix.model import Digest
 from mvmnix.provenance.bundle import envelope
 from mvmnix.provenance.bundle.envelope import MessageBundle
 from mvmnix.provenance.bundle.verification_material import Material

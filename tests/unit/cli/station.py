@@ -19,11 +19,12 @@ from mvmnix.builder.flakes.build_request import BuildRequest
 from mvmnix.builder.flakes.flake_source import take_flake
 from mvmnix.cli.main import run
 from mvmnix.clock import now
+from mvmnix.digest import Digest
 from mvmnix.formats import lock
 from mvmnix.formats.lock import LockedFlake
 from mvmnix.images.store import BuildKey
 from mvmnix.keys import Role
-from mvmnix.model import Digest, FlakeRef, Source
+from mvmnix.model import FlakeRef, Source
 from mvmnix.provenance.slsa import parts as parts_room
 from mvmnix.provenance.slsa.predicate import provenance_statement
 from mvmnix.provenance.slsa.provenance import (

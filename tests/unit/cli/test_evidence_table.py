@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from mvmnix.cli.evidence_table import built_before, show_chain
-from mvmnix.model import Digest
+from mvmnix.digest import Digest
 from mvmnix.provenance.slsa.provenance import KeptPath
 from tests.unit.cli.station import Station
 from tests.unit.provenance.world import CACHED, KERNEL, TOOLS, new_world

@@ -7,9 +7,9 @@ import pytest
 from mvmnix.api import key_file
 from mvmnix.audit.record import Record, RecordKind
 from mvmnix.clock import now
+from mvmnix.digest import Digest
 from mvmnix.errors import ReasonCode
 from mvmnix.keys import Role
-from mvmnix.model import Digest
 from tests.unit.cli.plans import flake_of, log
 from tests.unit.cli.station import Station
 

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from mvmnix.model import Digest, FlakeRef
+from mvmnix.digest import Digest
+from mvmnix.model import FlakeRef
 from tests.unit.cli.plans import images, named, sign_plan
 from tests.unit.cli.station import Said, Station
 

@@ -150,6 +150,12 @@ def test_a_call_of_a_machine_loads_neither_plans_nor_what_the_agent_is_told() ->
     assert not needless & loaded
 
 
+def test_a_call_of_a_machine_loads_neither_nouns_of_images_nor_what_starts_programs() -> None:
+    loaded = import_lists.loaded_by("import mvmnix.cli.commands.exec")
+    needless = {"mvmnix.model", "mvmnix.arguments", "mvmnix.system.loop", "mvmnix.system.process", "subprocess"}
+    assert not needless & loaded
+
+
 def test_the_supervisor_needs_neither_click_nor_rich() -> None:
     assert not imported("import mvmnix.launch.runtime.supervisor") & {
         "click",

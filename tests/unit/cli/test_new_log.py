@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from mvmnix.audit.note import NoteKey
+from mvmnix.digest import Digest
 from mvmnix.formats import strict
-from mvmnix.model import Digest
 from tests.unit.cli.machines import edited, ran
 from tests.unit.cli.plans import flake_of, log, signed
 from tests.unit.cli.station import Said, Station

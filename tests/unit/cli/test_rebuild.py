@@ -15,9 +15,9 @@ from mvmnix.builder.flakes.build_request import BuildRequest
 from mvmnix.builder.session.build import BuildRecord
 from mvmnix.builder.session.session import BuildInputs
 from mvmnix.clock import now
+from mvmnix.digest import Digest
 from mvmnix.images import make_provenance
 from mvmnix.images.store import VerifiedImage
-from mvmnix.model import Digest
 from mvmnix.plan.plan import Plan
 from mvmnix.provenance.slsa import provenance
 from mvmnix.provenance.slsa.provenance import BuilderLimits

@@ -16,10 +16,10 @@ from typing import Any, Final
 import pytest
 
 from mvmnix.clock import now
+from mvmnix.digest import Digest
 from mvmnix.errors import ReasonCode as Code
 from mvmnix.formats.strict import canonical, show_time
 from mvmnix.keys import PrivateKey, Role
-from mvmnix.model import Digest
 from mvmnix.provenance.bundle import envelope
 from tests.repository import ROOT
 from tests.unit.cli.host_remedies import HOST_ROWS, Row, Steps, run, trust

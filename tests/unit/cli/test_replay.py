@@ -6,8 +6,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from mvmnix.digest import Digest
 from mvmnix.launch.gate.clock import CLOCK, Mark, Moment
-from mvmnix.model import Digest
 from tests.unit.cli.plans import drafted, log, set_mark, signed
 from tests.unit.cli.policies import keep_checkpoints
 from tests.unit.cli.station import Said, Station

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from mvmnix.api.verify.summaries import finding_of_image
+from mvmnix.digest import Digest
 from mvmnix.errors import ReasonCode as Code
 from mvmnix.formats.strict import canonical
 from mvmnix.images.store import VerifiedImage
 from mvmnix.keys import PrivateKey, Role
-from mvmnix.model import Digest
 from mvmnix.provenance.bundle import envelope
 from mvmnix.provenance.verify.verify import verify_provenance
 from tests.unit.cli.policies import revoke

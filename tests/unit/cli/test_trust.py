@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from mvmnix.digest import Digest
 from mvmnix.errors import ReasonCode as Code
 from mvmnix.keys import PrivateKey
 from mvmnix.launch.gate import signatures
-from mvmnix.model import Digest
 from mvmnix.provenance.bundle import envelope, statement
 from mvmnix.provenance.slsa import predicate
 from tests.unit.cli.plans import log, signed

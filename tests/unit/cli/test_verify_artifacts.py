@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from mvmnix.digest import Digest
 from mvmnix.errors import ReasonCode as Code
-from mvmnix.model import Digest
 from tests.repository import ROOT
 from tests.unit.cli.releases import KEY, OTHER, P256, Release, pretty, provenance, signature, signed
 from tests.unit.provenance import foreign_world as foreign

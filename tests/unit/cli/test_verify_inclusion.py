@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
+from mvmnix.digest import Digest
 from mvmnix.errors import ReasonCode as Code
 from mvmnix.keys import PrivateKey
-from mvmnix.model import Digest
 from mvmnix.provenance.identity import sigstore
 from tests.private_sigstore import Hooks
 from tests.unit.cli.releases import Release

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from mvmnix.clock import now
+from mvmnix.digest import Digest
 from mvmnix.errors import ReasonCode as Code
-from mvmnix.model import Digest
 from mvmnix.provenance.bundle import envelope
 from mvmnix.provenance.slsa import predicate
 from tests.unit.cli.policies import revoke

@@ -6,6 +6,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from mvmnix.digest import Digest
 from mvmnix.errors import Reason, ReasonCode, RefusedError
 from mvmnix.evidence.build import Judge, add_build
 from mvmnix.evidence.graph import Draft, Graph, Node, NodeStatus, Verdict, refused
@@ -13,7 +14,6 @@ from mvmnix.evidence.stored_build import StoredBuild, StoredDocument
 from mvmnix.evidence.trust import policy_node
 from mvmnix.images.store import VerifiedImage
 from mvmnix.keys import PrivateKey
-from mvmnix.model import Digest
 from mvmnix.provenance.slsa.provenance import HOST_NIX, KeptPath, Provenance, Variation, subjects_of
 from mvmnix.provenance.verify.verify import Verified, verify_provenance
 from tests.policies import effective

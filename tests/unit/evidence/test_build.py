@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 
+from mvmnix.digest import Digest
 from mvmnix.errors import MvmnixError, Reason, refuse
 from mvmnix.errors import ReasonCode as Code
 from mvmnix.evidence.build import add_build
 from mvmnix.evidence.graph import Draft, Edge, EdgeKind, NodeKind, NodeStatus
 from mvmnix.evidence.stored_build import StoredBuild, StoredDocument
-from mvmnix.model import Artifact, Digest
+from mvmnix.model import Artifact
 from mvmnix.provenance.slsa.provenance import RootTree, UntouchedNode
 from tests.policies import effective
 from tests.unit.evidence.exhibits import POLICY, SBOM, Exhibit, document, exhibit, node

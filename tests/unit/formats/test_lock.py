@@ -4,10 +4,11 @@ from typing import Any
 
 import pytest
 
+from mvmnix.digest import Digest
 from mvmnix.errors import ReasonCode, RefusedError
 from mvmnix.formats import flake_references, lock
 from mvmnix.formats.lock import RawNode, locked_node, original_place
-from mvmnix.model import Digest, StorePath
+from mvmnix.model import StorePath
 from tests.support.locks import ASKED, GIT, GITHUB, NAR, REV, lock_file
 
 

@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import mvmnix.formats.manifest as manifests
+from mvmnix.digest import Digest
 from mvmnix.errors import ReasonCode, RefusedError
 from mvmnix.formats import schemas, strict
-from mvmnix.model import Digest, Posture, SystemCalls, Verb
+from mvmnix.model import Posture, SystemCalls, Verb
 from tests.unit.places import at, changed, places
 from tests.unit.provenance.world import Json, new_world
 

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mvmnix.digest import Digest
 from mvmnix.errors import ReasonCode
 from mvmnix.formats import strict
 from mvmnix.formats.strict import MalformedError, Record
-from mvmnix.model import Digest
 
 
 class Colour(StrEnum):

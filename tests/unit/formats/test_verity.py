@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from mvmnix.digest import Digest
 from mvmnix.formats import verity
-from mvmnix.model import Digest, Verity
+from mvmnix.model import Verity
 from mvmnix.system import process
 
 SALT = bytes(range(32))

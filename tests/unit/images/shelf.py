@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from mvmnix.digest import Digest
 from mvmnix.errors import RefusedError
 from mvmnix.images.store import BuildKey, ImageStore, VerifiedImage
-from mvmnix.model import Digest
 from mvmnix.system.private_dirs import Directory
 from tests.descriptors import until_the_end
 from tests.fakes import files_of

@@ -5,13 +5,13 @@ from dataclasses import replace
 
 import pytest
 
+from mvmnix.digest import Digest
 from mvmnix.errors import ReasonCode as Code
 from mvmnix.errors import RefusedError
 from mvmnix.formats import strict
 from mvmnix.images.gc_roots import StoredFile, files_of
 from mvmnix.images.prune import KeptImages
 from mvmnix.images.store import StoreDirectory, VerifiedImage
-from mvmnix.model import Digest
 from mvmnix.provenance.slsa.provenance import KeptPath
 from tests.unit.images.shelf import KEY, Shelf, spoil
 from tests.unit.provenance.world import KERNEL

@@ -4,9 +4,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from mvmnix.digest import Digest
 from mvmnix.images.gc_roots import Need, Shelved, StoredFile, outlived, surplus, unused, users_of
 from mvmnix.images.store import IndexEntry, StoreDirectory
-from mvmnix.model import Digest
 
 
 def digest(text: str) -> Digest:

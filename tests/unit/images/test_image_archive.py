@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from mvmnix.builder.session import import_outputs
+from mvmnix.digest import Digest
 from mvmnix.errors import ReasonCode as Code
 from mvmnix.errors import RefusedError
 from mvmnix.images import image_archive
 from mvmnix.images.store import STATEMENT_LIMIT, VerifiedImage
 from mvmnix.keys import PrivateKey
-from mvmnix.model import Digest
 from mvmnix.provenance.slsa.provenance import KeptPath
 from tests.fakes import ustar
 from tests.unit.images.shelf import KEY, Shelf, other_world

@@ -10,11 +10,12 @@ from mvmnix.builder.flakes.build_request import BuildRequest
 from mvmnix.builder.flakes.flake_source import source_of
 from mvmnix.builder.session.build import BuildRecord
 from mvmnix.builder.session.session import BuildInputs
+from mvmnix.digest import Digest
 from mvmnix.errors import ReasonCode, RefusedError
 from mvmnix.formats import lock, nar
 from mvmnix.images import make_provenance
 from mvmnix.images.store import VerifiedImage
-from mvmnix.model import Digest, Source
+from mvmnix.model import Source
 from mvmnix.provenance.bundle import envelope
 from mvmnix.provenance.slsa import predicate
 from mvmnix.provenance.slsa.provenance import HOST_NIX, MICROVM, BuilderLimits, KeptPath, Provenance, Variation

@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 
+from mvmnix.digest import Digest
 from mvmnix.errors import MvmnixError, RefusedError
 from mvmnix.errors import ReasonCode as Code
 from mvmnix.images.part_index import NOTHING_KEPT, KeptParts, PartDomain, PartIndex
 from mvmnix.keys import PrivateKey
-from mvmnix.model import Digest, StorePath
+from mvmnix.model import StorePath
 from mvmnix.provenance.bundle.statement import Subject
 from mvmnix.provenance.slsa import parts as claims
 from mvmnix.provenance.slsa.provenance import KeptPath, RootTree

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from mvmnix.digest import Digest
 from mvmnix.errors import MvmnixError, UsageError
 from mvmnix.formats import strict
 from mvmnix.formats.strict import show_time
 from mvmnix.images.gc_roots import Need, StoredFile
 from mvmnix.images.prune import KeptImages, PruneResult
 from mvmnix.images.store import IndexEntry, StoreDirectory
-from mvmnix.model import Digest
 from tests.fakes import files_of
 from tests.unit.images.shelf import KEY, Shelf, other_world, spoil
 from tests.unit.provenance.world import World

@@ -5,11 +5,12 @@ from typing import Any
 
 import pytest
 
+from mvmnix.digest import Digest
 from mvmnix.errors import ReasonCode as Code
 from mvmnix.errors import RefusedError
 from mvmnix.images.rebuilds import RebuildStore
 from mvmnix.images.store import VerifiedImage
-from mvmnix.model import Digest, StorePath
+from mvmnix.model import StorePath
 from mvmnix.provenance.slsa.provenance import BuilderLimits, Provenance, Variation
 from mvmnix.provenance.verify.verify import Verified
 from mvmnix.system.private_dirs import Directory

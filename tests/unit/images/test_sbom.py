@@ -16,9 +16,10 @@ from mvmnix.builder.flakes.build_request import BuildRequest
 from mvmnix.builder.flakes.flake_source import FlakeSource
 from mvmnix.builder.session.build import BuildRecord
 from mvmnix.builder.session.session import BuildInputs
+from mvmnix.digest import Digest
 from mvmnix.formats import lock, strict
 from mvmnix.images import sbom
-from mvmnix.model import Digest, HashMode, Source, StorePath
+from mvmnix.model import HashMode, Source, StorePath
 from mvmnix.provenance.slsa.provenance import Cached, KeptPath
 from tests.fakes import DERIVATION
 from tests.repository import ROOT

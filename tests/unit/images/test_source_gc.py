@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from mvmnix.digest import Digest
 from mvmnix.images.prune import SourceGcResult, collect_garbage, sources_of
-from mvmnix.model import Digest, HashMode, Source, StorePath
+from mvmnix.model import HashMode, Source, StorePath
 from mvmnix.provenance.slsa.provenance import Cached, LockAccount, LockedInput
 from mvmnix.system.private_dirs import Directory
 from mvmnix.system.store import Cache, Store

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
+from mvmnix.digest import Digest
 from mvmnix.errors import MvmnixError, RefusedError
 from mvmnix.errors import ReasonCode as Code
 from mvmnix.formats import strict
 from mvmnix.images.store import BuildKey, ImageStore
-from mvmnix.model import Digest
 from mvmnix.provenance.slsa.provenance import HOST_NIX
 from mvmnix.system.private_dirs import Directory
 from tests.unit.images.shelf import BUILDER, KEY, TREE, Shelf, other_world, spoil

@@ -16,6 +16,7 @@ from mvmnix.audit.note import NoteKey, Signer
 from mvmnix.audit.reading import last_records
 from mvmnix.audit.record import Indexed, Record, RecordKind
 from mvmnix.audit.tail import is_begun
+from mvmnix.digest import Digest
 from mvmnix.errors import ReasonCode, RefusedError, refuse
 from mvmnix.formats import strict
 from mvmnix.keys import PrivateKey, Role
@@ -36,7 +37,7 @@ from mvmnix.launch.runtime.supervisor import SupervisedEnd, supervise
 from mvmnix.machines.exit_status import ExitStatus
 from mvmnix.machines.machine_dir import LOCK, machine_ids
 from mvmnix.machines.receipt import Receipt, from_statement
-from mvmnix.model import Digest, Verb, Workload
+from mvmnix.model import Verb, Workload
 from mvmnix.plan.plan import Accelerator, Timeouts
 from mvmnix.provenance.bundle import envelope, statement
 from mvmnix.provenance.verify.authentication import authenticate

@@ -4,9 +4,10 @@ import secrets
 
 import pytest
 
+from mvmnix.digest import Digest
 from mvmnix.errors import RefusedError
 from mvmnix.launch.runtime.start import start_machine
-from mvmnix.model import Digest, Verb
+from mvmnix.model import Verb
 from tests.unit.launch.house import House
 
 PLACES = ("argument", "environment", "output", "error", "content", "exec", "name")

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
+from mvmnix.digest import Digest
 from mvmnix.errors import ReasonCode, RefusedError
 from mvmnix.keys import Algorithm, PrivateKey
 from mvmnix.launch.gate import checks, signatures
 from mvmnix.launch.gate.verify import VerifiedPlan
-from mvmnix.model import Digest
 from mvmnix.plan import plan as plans
 from mvmnix.plan.plan import Plan, Window
 from mvmnix.provenance.bundle import envelope

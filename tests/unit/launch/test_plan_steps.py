@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from mvmnix.digest import Digest
 from mvmnix.errors import ReasonCode
 from mvmnix.launch.gate import verify
 from mvmnix.launch.gate.verify import SignedPlan
-from mvmnix.model import Digest
 from tests.unit.launch.gate.rows import check, refusal
 from tests.unit.provenance.world import STRANGER, World
 

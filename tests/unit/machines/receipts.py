@@ -2,10 +2,10 @@
 
 from datetime import timedelta
 
+from mvmnix.digest import Digest
 from mvmnix.machines.ending import EndReason
 from mvmnix.machines.exit_status import End, ExitStatus, Step
 from mvmnix.machines.receipt import HostFile, Observed, Receipt
-from mvmnix.model import Digest
 from mvmnix.plan.kernel_command_line import Addition, BackendParameter
 from mvmnix.provenance.bundle.statement import Subject
 from mvmnix.vmm.confinement import IsolationLayer

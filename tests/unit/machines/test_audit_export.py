@@ -11,13 +11,13 @@ from mvmnix.audit.log import AuditLog
 from mvmnix.audit.note import Signer
 from mvmnix.audit.reading import SealedRecord
 from mvmnix.audit.record import Record, RecordKind
+from mvmnix.digest import Digest
 from mvmnix.errors import ReasonCode, RefusedError, UnreadableError, UsageError
 from mvmnix.keys import PrivateKey
 from mvmnix.machines import audit_export
 from mvmnix.machines.ending import EndReason
 from mvmnix.machines.receipt import NO_NETWORK, NetworkUse, Receipt, receipt_statement
 from mvmnix.machines.receipt_check import check_receipt
-from mvmnix.model import Digest
 from mvmnix.provenance.bundle import envelope
 from mvmnix.system.private_dirs import Directory
 from tests.unit.machines.receipts import OBSERVED, RECEIPT

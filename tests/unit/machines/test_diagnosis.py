@@ -1,9 +1,9 @@
 """What is written down of a boot that made no progress: escaped, bounded, and named in the receipt."""
 
+from mvmnix.digest import Digest
 from mvmnix.formats import strict
 from mvmnix.machines import diagnosis
 from mvmnix.machines.diagnosis import LIMIT, Diagnosis, diagnosis_file
-from mvmnix.model import Digest
 from mvmnix.vmm.boot_watchdog import Sample, StallReason
 from mvmnix.vmm.scheduling import Schedule, Thread
 

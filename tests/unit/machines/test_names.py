@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from mvmnix.digest import Digest
 from mvmnix.errors import UsageError
 from mvmnix.formats.strict import parse_time
 from mvmnix.machines import registry
 from mvmnix.machines.machine_dir import MachineHome
 from mvmnix.machines.names import _ADJECTIVES, _NOUNS, new_name
 from mvmnix.machines.status import MachineState, MachineStatus, new_id
-from mvmnix.model import Digest
 from mvmnix.system.private_dirs import Directory
 
 ID = "0123456789ab"

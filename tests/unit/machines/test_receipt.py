@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from mvmnix.digest import Digest
 from mvmnix.errors import ReasonCode, RefusedError
 from mvmnix.formats import strict
 from mvmnix.machines import receipt
@@ -12,7 +13,6 @@ from mvmnix.machines.diagnosis import Diagnosis, diagnosis_file
 from mvmnix.machines.ending import EndReason
 from mvmnix.machines.exit_status import End, ExitStatus, Step
 from mvmnix.machines.receipt import Corruption, Receipt, ShareRecord
-from mvmnix.model import Digest
 from mvmnix.plan.backend import Backend
 from mvmnix.plan.share import Access, ShareKind
 from mvmnix.provenance.bundle import statement

@@ -10,6 +10,7 @@ import pytest
 
 from mvmnix.audit.reading import SealedRecord
 from mvmnix.audit.record import Record, RecordKind
+from mvmnix.digest import Digest
 from mvmnix.errors import ReasonCode, RefusedError
 from mvmnix.formats.strict import canonical, parse_json
 from mvmnix.keys import PrivateKey
@@ -17,7 +18,6 @@ from mvmnix.machines.diagnosis import Diagnosis, diagnosis_file
 from mvmnix.machines.network_log import FIRST, NEWER, OLDER
 from mvmnix.machines.receipt import NetworkUse, ShareRecord, receipt_statement
 from mvmnix.machines.receipt_check import FileComparison, check_receipt, compare_files, differences, kept_files
-from mvmnix.model import Digest
 from mvmnix.plan.share import Access, ShareKind
 from mvmnix.provenance.bundle import envelope
 from mvmnix.system.private_dirs import Directory

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from mvmnix.audit.record import RecordKind
+from mvmnix.digest import Digest
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError, UsageError
 from mvmnix.launch.runtime.start import start_machine
 from mvmnix.machines import cleanup, registry
@@ -16,7 +17,6 @@ from mvmnix.machines.ending import EndReason
 from mvmnix.machines.logs import read_console, read_output
 from mvmnix.machines.output_log import Output, Piece
 from mvmnix.machines.registry import MachineEntry
-from mvmnix.model import Digest
 from mvmnix.plan.plan import Accelerator, Use
 from tests.patience import EVENT_PATIENCE, SHORT, until
 from tests.support.processes import gone

@@ -5,9 +5,9 @@ from datetime import UTC, datetime
 
 import pytest
 
+from mvmnix.digest import Digest
 from mvmnix.machines.ending import EndReason
 from mvmnix.machines.status import MachineSource, MachineState, MachineStatus, is_id
-from mvmnix.model import Digest
 
 STATUS = MachineStatus(
     "0123456789ab",

@@ -4,8 +4,8 @@ import json
 from dataclasses import replace
 from typing import Any
 
+from mvmnix.digest import Digest
 from mvmnix.errors import Reason, RefusedError
-from mvmnix.model import Digest
 from mvmnix.provenance.bundle.blob import Blob
 from mvmnix.provenance.slsa import in_toto
 from mvmnix.provenance.verify.requirements import CheckedStatement, Requirements, StatementPosition

@@ -10,10 +10,10 @@ from typing import Any, override
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from mvmnix.digest import Digest
 from mvmnix.errors import ReasonCode as Code
 from mvmnix.formats import strict
 from mvmnix.keys import Algorithm, PrivateKey, Role
-from mvmnix.model import Digest
 from mvmnix.provenance.identity.trust import Identity, Pattern, Revocations, Signer, Trust
 from tests.private_sigstore import ISSUER_V1, ISSUER_V2, Hooks, Json, Leaf, Proof, Sct, Sigstore, Window, entry_of
 from tests.unit.provenance import world as worlds

@@ -4,8 +4,8 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
+from mvmnix.digest import Digest
 from mvmnix.keys import PrivateKey, Role
-from mvmnix.model import Digest
 from mvmnix.provenance.bundle.statement import Statement, Subject
 from mvmnix.provenance.identity.trust import Signer, Trust
 from mvmnix.provenance.policy.policy import TrustPolicy

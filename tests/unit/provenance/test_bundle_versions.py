@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
+from mvmnix.digest import Digest
 from mvmnix.errors import ReasonCode as Code
 from mvmnix.errors import RefusedError
 from mvmnix.formats import strict
 from mvmnix.keys import Role
-from mvmnix.model import Digest
 from mvmnix.provenance.bundle import envelope
 from mvmnix.provenance.bundle.verification_material import Inclusion
 from mvmnix.provenance.identity.trust import Signer

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from mvmnix.digest import Digest
 from mvmnix.errors import ReasonCode, RefusedError
-from mvmnix.model import Digest
 from mvmnix.provenance.bundle.verification_material import Inclusion
 from tests.private_sigstore import Hooks, Json, entry_of
 from tests.private_sigstore.bodies import (

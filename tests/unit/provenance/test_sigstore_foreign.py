@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
+from mvmnix.digest import Digest
 from mvmnix.errors import ReasonCode, RefusedError
 from mvmnix.keys import Algorithm, PrivateKey, Role
-from mvmnix.model import Digest
 from mvmnix.provenance.bundle.blob import Blob
 from mvmnix.provenance.bundle.statement import PAYLOAD_TYPE, Statement
 from mvmnix.provenance.identity import sigstore, trusted_root

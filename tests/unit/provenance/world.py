@@ -10,11 +10,12 @@ from typing import Any
 
 import pytest
 
+from mvmnix.digest import Digest
 from mvmnix.errors import RefusedError
 from mvmnix.formats import lock, manifest, strict, verity
 from mvmnix.keys import Algorithm, PrivateKey, Role
 from mvmnix.launch.gate.verify import Submission, VerifiedPlan, verify_plan
-from mvmnix.model import Digest, HashMode, Image, Source, StorePath, Verity
+from mvmnix.model import HashMode, Image, Source, StorePath, Verity
 from mvmnix.plan import plan as plans
 from mvmnix.plan.plan import Plan
 from mvmnix.provenance.bundle import envelope

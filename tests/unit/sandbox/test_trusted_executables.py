@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from mvmnix.digest import Digest
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError
-from mvmnix.model import Digest
 from mvmnix.sandbox.trusted_executables import Candidates, check_program, digest, locate
 
 

@@ -14,12 +14,12 @@ import pytest
 import mvmnix
 from mvmnix import Allow, DataDisk, Deny, Preset, Publish, Secret, Share
 from mvmnix.api import PlanOptions
-from mvmnix.model import Words
 from mvmnix.plan.limits import PlanLimits
 from mvmnix.plan.share import Danger
 from mvmnix.sdk import commands, errors, users, values
 from mvmnix.sdk.arguments import check_options, seconds
 from mvmnix.sdk.preparation import SandboxOptions, plan_options, plan_terms
+from mvmnix.words import Words
 from tests.unit.sdk.faces import TWINS
 
 

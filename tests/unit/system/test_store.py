@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from mvmnix.digest import Digest
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError
-from mvmnix.model import Digest
 from mvmnix.system.private_dirs import Directory
 from mvmnix.system.store import Cache, Store, seal, sealed_memfd
 from tests.descriptors import nothing_left_open

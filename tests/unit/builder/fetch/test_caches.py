@@ -10,8 +10,9 @@ from mvmnix.builder.fetch.caches import CachedPath, Caches
 from mvmnix.builder.fetch.resumable import DownloadLimits
 from mvmnix.builder.fetch.worker.packets import Compression
 from mvmnix.config import CacheRule
+from mvmnix.digest import Digest
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError
-from mvmnix.model import Digest, StorePath
+from mvmnix.model import StorePath
 from mvmnix.system.private_dirs import Directory
 from mvmnix.system.store import Cache
 from tests.integration.misbehaving import Asked as Request

@@ -11,9 +11,10 @@ from mvmnix.builder.fetch.narinfo import NarInfo, vouched
 from mvmnix.builder.fetch.worker import documents
 from mvmnix.builder.fetch.worker.packets import Compression
 from mvmnix.config import CacheKey
+from mvmnix.digest import Digest
 from mvmnix.errors import ReasonCode, RefusedError
 from mvmnix.formats.strict import MalformedError
-from mvmnix.model import Digest, StorePath
+from mvmnix.model import StorePath
 
 #: Made by `nix copy --to 'file:///…?compression=xz&secret-key=…'` (Nix 2.26.3), with the key below.
 REAL = b"""StorePath: /nix/store/gwina1sjk7g95wq6fxc6b7s1hza53h74-hello

@@ -12,10 +12,11 @@ import pytest
 from mvmnix.builder.flakes import flake_source as flake
 from mvmnix.builder.flakes import git
 from mvmnix.builder.flakes.flake_source import FlakeSource, take_flake
+from mvmnix.digest import Digest
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError
 from mvmnix.formats import nar
 from mvmnix.formats.escaping import shell_word
-from mvmnix.model import Digest, FlakeRef
+from mvmnix.model import FlakeRef
 from mvmnix.sandbox.trusted_executables import GIT
 from tests.fakes import Repository
 from tests.support.locks import GITHUB, lock_file

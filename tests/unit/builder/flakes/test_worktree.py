@@ -8,10 +8,11 @@ import pytest
 
 from mvmnix.builder.flakes.flake_source import FlakeSource, take_flake
 from mvmnix.builder.flakes.worktree import Draft
+from mvmnix.digest import Digest
 from mvmnix.errors import MvmnixError, RefusedError, UsageError
 from mvmnix.errors import ReasonCode as Code
 from mvmnix.formats import nar
-from mvmnix.model import Digest, FlakeRef
+from mvmnix.model import FlakeRef
 from tests.fakes import Repository
 
 

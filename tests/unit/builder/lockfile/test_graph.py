@@ -10,10 +10,10 @@ from mvmnix.builder.lockfile import document, graph
 from mvmnix.builder.lockfile.document import Entry
 from mvmnix.builder.lockfile.graph import Place, Tree
 from mvmnix.builder.lockfile.inputs import Flake, InputSpec
+from mvmnix.digest import Digest
 from mvmnix.errors import ReasonCode as Code
 from mvmnix.errors import RefusedError
 from mvmnix.formats.flake_references import Attributes
-from mvmnix.model import Digest
 
 ROOT = Place(Tree({}, Digest.of(b"root")), "")
 

@@ -7,10 +7,11 @@ import pytest
 
 from mvmnix.builder.lockfile import inputs
 from mvmnix.builder.lockfile.inputs import Flake, InputSpec
+from mvmnix.digest import Digest
 from mvmnix.errors import ReasonCode as Code
 from mvmnix.errors import RefusedError
 from mvmnix.formats.flake_references import Attributes
-from mvmnix.model import Digest, StorePath
+from mvmnix.model import StorePath
 
 NAR = Digest.of(b"x")
 TREE = StorePath.recursive("source", NAR)

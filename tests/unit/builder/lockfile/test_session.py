@@ -14,12 +14,13 @@ from mvmnix.builder.lockfile import document
 from mvmnix.builder.lockfile.document import LockChange
 from mvmnix.builder.lockfile.session import LockRequest, LockSession, NewLock
 from mvmnix.builder.nix import nix_commands
+from mvmnix.digest import Digest
 from mvmnix.errors import MvmnixError, RefusedError
 from mvmnix.errors import ReasonCode as Code
 from mvmnix.formats import nar
 from mvmnix.formats.flake_references import Attributes
 from mvmnix.formats.lock import LockedNode
-from mvmnix.model import Digest, StorePath
+from mvmnix.model import StorePath
 from mvmnix.system.private_dirs import Directory
 from mvmnix.system.store import Store
 from tests.fakes import FakeBuilder, GuestFailedError, Program, Progress

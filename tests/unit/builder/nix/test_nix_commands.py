@@ -3,7 +3,8 @@
 import pytest
 
 from mvmnix.builder.nix import nix_commands
-from mvmnix.model import Digest, HashMode, StorePath
+from mvmnix.digest import Digest
+from mvmnix.model import HashMode, StorePath
 
 TREE = StorePath("0" * 32, "source")
 DRV = StorePath("1" * 32, "guest-hello.drv")

@@ -9,8 +9,8 @@ from typing import Any, Final
 
 from mvmnix.builder.oci.descriptors import LIMIT
 from mvmnix.builder.oci.reference import OciRef
+from mvmnix.digest import Digest
 from mvmnix.formats.strict import parse_json
-from mvmnix.model import Digest
 
 OCI: Final = "application/vnd.oci.image."
 DOCKER: Final = "application/vnd.docker."

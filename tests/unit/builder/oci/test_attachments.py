@@ -15,9 +15,9 @@ from mvmnix.builder.oci import attachments, registry
 from mvmnix.builder.oci.attachments import Attachment, AttachmentKind, find_attachments
 from mvmnix.builder.oci.descriptors import LIMIT
 from mvmnix.builder.oci.reference import OciRef
+from mvmnix.digest import Digest
 from mvmnix.errors import Reason, ReasonCode
 from mvmnix.formats.strict import parse_json
-from mvmnix.model import Digest
 from mvmnix.provenance.bundle.envelope import BUNDLE_LIMIT
 from tests.unit.builder.oci.images import CONFIG, INDEX, MANIFEST, Document, descriptor, name_of, text
 

@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mvmnix.builder.oci.reference import OciRef
+from mvmnix.digest import Digest
 from mvmnix.errors import ReasonCode as Code
 from mvmnix.errors import RefusedError
-from mvmnix.model import Digest
 
 PIN = "sha256:" + "ab" * 32
 

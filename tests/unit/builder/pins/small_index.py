@@ -8,7 +8,7 @@ from mvmnix.builder.fetch.routes import ToConfigured
 from mvmnix.builder.pins.index import Index
 from mvmnix.builder.pins.pip_settings import PipSettings
 from mvmnix.builder.pins.pypi import PipIndexes
-from mvmnix.model import Digest
+from mvmnix.digest import Digest
 
 
 def stanza(name: str, version: str = "1.0", *, pool: str = "", **fields: str) -> str:

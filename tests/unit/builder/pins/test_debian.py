@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from mvmnix.builder.fetch.registries import Failure, FailureKind
 from mvmnix.builder.fetch.routes import Endpoint, ToConfigured
 from mvmnix.builder.pins.debian import Apt, AptMirror, AptSettings, IndexTarget, parse_targets
-from mvmnix.model import Digest, Source
+from mvmnix.digest import Digest
+from mvmnix.model import Source
 
 BASH = Source("mirror://debian/pool/main/b/bash/bash_5.2.37-2+b10_amd64.deb", "bash.deb", Digest("0" * 64))
 ZLIB = Source("mirror://debian/pool/main/z/zlib/zlib1g_1.3~x_amd64.deb", "zlib.deb", Digest("1" * 64))

@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 
 from mvmnix.builder.pins.locks import DebianLock, DebianPin, DependencyDepth, Seed, parse_debian, parse_python
+from mvmnix.digest import Digest
 from mvmnix.errors import ReasonCode, RefusedError
-from mvmnix.model import Digest, HashMode
+from mvmnix.model import HashMode
 from tests.repository import ROOT
 
 MODULES = ROOT / "modules"

@@ -10,9 +10,9 @@ from mvmnix.builder.pins.index import Index
 from mvmnix.builder.pins.locks import DebianLock, DependencyDepth
 from mvmnix.builder.pins.make import LockContext, PinChange, add, changes, update
 from mvmnix.builder.pins.seed import seed_nar
+from mvmnix.digest import Digest
 from mvmnix.errors import UsageError
 from mvmnix.formats.nar import nar_hash
-from mvmnix.model import Digest
 from mvmnix.system.private_dirs import Directory
 from mvmnix.system.store import Store
 from tests.unit.builder.pins.small_index import deb, index, stanza

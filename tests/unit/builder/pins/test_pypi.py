@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from mvmnix.builder.fetch.registries import Failure, FailureKind
 from mvmnix.builder.pins import pypi
 from mvmnix.builder.pins.pypi import Pip, parse_report, requirements
+from mvmnix.digest import Digest
 from mvmnix.errors import MvmnixError, UsageError
-from mvmnix.model import Digest, Source
+from mvmnix.model import Source
 from tests.unit.builder.pins.small_index import INDEXES, SETTINGS
 
 CFFI = Source("mirror://pypi/cffi-2.1.1-cp313-cp313-manylinux_2_17_x86_64.whl", "cffi.whl", Digest("0" * 64))

@@ -8,9 +8,9 @@ import pytest
 
 from mvmnix.builder.pins.locks import DebianPin, Seed
 from mvmnix.builder.pins.seed import LIMIT, executable, seed_nar, seed_of
+from mvmnix.digest import Digest
 from mvmnix.errors import ReasonCode, RefusedError
 from mvmnix.formats.nar import Dir, File, nar_hash, nar_of_tree
-from mvmnix.model import Digest
 from tests.unit.builder.pins.small_index import ar, deb, deb_of
 
 BUSYBOX = b"\x7fELF busybox"

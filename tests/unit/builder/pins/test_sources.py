@@ -13,9 +13,10 @@ from mvmnix.builder.fetch.routes import ToConfigured
 from mvmnix.builder.pins.locks import DebianLock, DebianPin, Seed
 from mvmnix.builder.pins.seed import seed_nar
 from mvmnix.builder.pins.sources import fetch_sources
+from mvmnix.digest import Digest
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError
 from mvmnix.formats.nar import nar_hash
-from mvmnix.model import Digest, Source
+from mvmnix.model import Source
 from mvmnix.sandbox.helper import SH
 from mvmnix.system.private_dirs import Directory
 from mvmnix.system.store import Cache, Store

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from mvmnix.builder.reproduce.comparison import Agreement, Difference, Disagreement, compare_images
-from mvmnix.model import Artifact, Digest
+from mvmnix.digest import Digest
+from mvmnix.model import Artifact
 from tests.unit.provenance.world import World, new_world
 
 

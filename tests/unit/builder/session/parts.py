@@ -11,9 +11,10 @@ import pytest
 from mvmnix.builder.flakes.build_request import BuildRequest
 from mvmnix.builder.flakes.flake_source import source_of
 from mvmnix.builder.session.parts import PartsBuild, PartsRecord
+from mvmnix.digest import Digest
 from mvmnix.errors import ReasonCode, RefusedError
 from mvmnix.formats import lock, nar
-from mvmnix.model import Digest, StorePath
+from mvmnix.model import StorePath
 from mvmnix.system.private_dirs import Directory
 from mvmnix.system.store import Store
 from tests.descriptors import until_the_end

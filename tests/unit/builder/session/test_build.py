@@ -15,9 +15,10 @@ from mvmnix.builder.nix import nix_commands
 from mvmnix.builder.session import build, graph
 from mvmnix.builder.session.build import Build, BuildRecord, PartsWantedError
 from mvmnix.builder.session.session import BuildInputs
+from mvmnix.digest import Digest
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError, UsageError, refuse
 from mvmnix.formats import lock, nar
-from mvmnix.model import Digest, HashMode, Source, StorePath
+from mvmnix.model import HashMode, Source, StorePath
 from mvmnix.provenance.slsa.provenance import KeptPath
 from mvmnix.system.private_dirs import Directory
 from mvmnix.system.store import Store

@@ -4,7 +4,8 @@ import pytest
 
 from mvmnix.builder.session.cache import Connection
 from mvmnix.builder.session.ledger import Offer, OfferLedger
-from mvmnix.model import Digest, HashMode, Source
+from mvmnix.digest import Digest
+from mvmnix.model import HashMode, Source
 from tests.fakes import get, nar_of, pulled, source
 
 DEB = source("a.deb", b"debian" * 100)

@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 
 from mvmnix.builder.session.import_outputs import LIMITS, OUTPUTS, OutputImport
+from mvmnix.digest import Digest
 from mvmnix.errors import ReasonCode as Code
 from mvmnix.errors import RefusedError
 from mvmnix.formats import strict
-from mvmnix.model import Digest, Verity
+from mvmnix.model import Verity
 from mvmnix.system.private_dirs import Directory
 from mvmnix.system.store import Store
 from tests.descriptors import nothing_left_open

@@ -7,7 +7,8 @@ import pytest
 
 from mvmnix.builder.session.cache import Connection
 from mvmnix.builder.session.ledger import Offer, OfferLedger
-from mvmnix.model import Digest, HashMode, StorePath
+from mvmnix.digest import Digest
+from mvmnix.model import HashMode, StorePath
 from tests.fakes import nar_of
 
 ARCHIVE = nar_of(b"late")

@@ -9,8 +9,9 @@ import pytest
 
 from mvmnix.builder.nix import nix_commands
 from mvmnix.builder.session import parts
+from mvmnix.digest import Digest
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError
-from mvmnix.model import Digest, StorePath
+from mvmnix.model import StorePath
 from mvmnix.provenance.slsa.parts import Part
 from mvmnix.system.store import Incoming
 from tests.unit.builder.session.parts import PARTS, PATHS, TOOL, WANTED, Site, told

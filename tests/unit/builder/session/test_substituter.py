@@ -12,9 +12,10 @@ from mvmnix.builder.fetch.caches import CachedPath
 from mvmnix.builder.fetch.worker.packets import Compression
 from mvmnix.builder.session.ledger import Offer
 from mvmnix.builder.session.substituter import SourceFinder
+from mvmnix.digest import Digest
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError, refuse
 from mvmnix.formats import lock
-from mvmnix.model import Digest, HashMode, StorePath
+from mvmnix.model import HashMode, StorePath
 from mvmnix.provenance.slsa.provenance import Cached, KeptPath
 from mvmnix.system.private_dirs import Directory
 from mvmnix.system.store import Cache, Store

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from mvmnix.model import Digest
+from mvmnix.digest import Digest
 from mvmnix.provenance.identity.sigstore import public_good_root
 from tests.private_sigstore import Sigstore
 from tests.unit.cli.plans import signed

@@ -10,8 +10,8 @@ import pytest
 
 from mvmnix.audit.log import AuditLog, Entry
 from mvmnix.audit.record import Record, RecordKind
+from mvmnix.digest import Digest
 from mvmnix.errors import MvmnixError
-from mvmnix.model import Digest
 from mvmnix.provenance.policy.trust_text import FILE_NAME
 from mvmnix.vmm.port import Acceleration
 from tests.patience import until

@@ -18,10 +18,10 @@ from mvmnix.api.doctor import Finding, Health, isolation, probed
 from mvmnix.builder.nix.host_nix import NIX, HostNix
 from mvmnix.builder.nix.store_choice import NixStore, StoreKind
 from mvmnix.clock import now
+from mvmnix.digest import Digest
 from mvmnix.errors import MvmnixError
 from mvmnix.formats.strict import show_time
 from mvmnix.launch.runtime.accelerator import KvmVerdict
-from mvmnix.model import Digest
 from mvmnix.provenance.isolation import Boundary
 from mvmnix.sandbox.subordinate_ids import SubordinateIds
 from mvmnix.sandbox.trusted_executables import Candidates

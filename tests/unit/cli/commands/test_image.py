@@ -14,10 +14,11 @@ import pytest
 from mvmnix.api.context import LIBRARY_LOCK, SOURCES_LOCK
 from mvmnix.cli.output import short
 from mvmnix.clock import now
+from mvmnix.digest import Digest
 from mvmnix.images.part_index import PartDomain
 from mvmnix.machines.machine_dir import MachineHome
 from mvmnix.machines.status import MachineState, MachineStatus, new_id
-from mvmnix.model import Digest, StorePath
+from mvmnix.model import StorePath
 from mvmnix.provenance.slsa.provenance import KeptPath
 from mvmnix.system.private_dirs import Directory
 from tests.unit.cli.plans import images, named, sign_plan, station_flake

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from mvmnix.clock import now
+from mvmnix.digest import Digest
 from mvmnix.errors import ReasonCode as Code
-from mvmnix.model import Digest
 from tests.repository import ROOT
 from tests.unit.cli.plans import log, signed
 from tests.unit.cli.policies import OTHER, policy, serial, trusting

@@ -13,12 +13,12 @@ import pytest
 
 from mvmnix.audit.record import Record, RecordKind
 from mvmnix.clock import now
+from mvmnix.digest import Digest
 from mvmnix.errors import ReasonCode as Code
 from mvmnix.formats.strict import canonical, show_time
 from mvmnix.keys import PrivateKey, Role
 from mvmnix.machines.machine_dir import MachineHome
 from mvmnix.machines.status import MachineState, MachineStatus, new_id
-from mvmnix.model import Digest
 from mvmnix.provenance.bundle import envelope
 from tests.unit.cli.machines import edited
 from tests.unit.cli.plans import named, signed

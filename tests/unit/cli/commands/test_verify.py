@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from mvmnix.digest import Digest
 from mvmnix.errors import ReasonCode as Code
-from mvmnix.model import Digest
 from mvmnix.provenance.bundle import envelope
 from tests.unit.cli.plans import signed
 from tests.unit.cli.policies import policy

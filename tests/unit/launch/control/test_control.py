@@ -15,6 +15,7 @@ import pytest
 
 from mvmnix.api.calls import Call, call
 from mvmnix.audit.record import RecordKind
+from mvmnix.digest import Digest
 from mvmnix.errors import MvmnixError, UsageError
 from mvmnix.formats import strict
 from mvmnix.launch.control.authorize import logged_call
@@ -23,7 +24,7 @@ from mvmnix.launch.control.messages import Exec, Shell, Signal, Stream
 from mvmnix.machines import cleanup, control_socket, registry
 from mvmnix.machines.exit_status import End, ExitStatus, Step
 from mvmnix.machines.registry import MachineEntry
-from mvmnix.model import Digest, Verb
+from mvmnix.model import Verb
 from mvmnix.system.descriptors import receive_packet, send_packet
 from tests.descriptors import close_all
 from tests.patience import POLL, until

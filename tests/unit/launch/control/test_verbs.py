@@ -10,6 +10,7 @@ import pytest
 
 from mvmnix.api.calls import Call, call
 from mvmnix.audit.record import RecordKind
+from mvmnix.digest import Digest
 from mvmnix.errors import ReasonCode, RefusedError
 from mvmnix.formats import strict
 from mvmnix.launch.agent.file_entries import FileEntryReader, FileKind
@@ -18,7 +19,7 @@ from mvmnix.launch.control.codec import LIMIT, encode
 from mvmnix.launch.control.messages import Copy, Exec, Files, GuestCall, Resize, Shell, Stream
 from mvmnix.launch.runtime.start import start_machine
 from mvmnix.machines import control_socket, registry
-from mvmnix.model import Digest, Posture, Verb
+from mvmnix.model import Posture, Verb
 from mvmnix.system.descriptors import receive_packet, send_packet
 from tests.descriptors import close_all
 from tests.patience import until

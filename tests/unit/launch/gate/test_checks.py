@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
+from mvmnix.digest import Digest
 from mvmnix.errors import ReasonCode, RefusedError
 from mvmnix.keys import PrivateKey
 from mvmnix.launch.gate.checks import PlanWithImage, SummarizedImage, plan_of, step_20_agreement, step_23_provenance
-from mvmnix.model import Digest, SystemCalls
+from mvmnix.model import SystemCalls
 from mvmnix.plan import plan as plans
 from mvmnix.plan.limits import PlanLimits
 from mvmnix.provenance.verify.summary import Summary, VerifiedSummary

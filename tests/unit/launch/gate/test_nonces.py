@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
+from mvmnix.digest import Digest
 from mvmnix.errors import MvmnixError, UnreadableError
 from mvmnix.formats.strict import MalformedError
 from mvmnix.launch.gate.nonces import Nonces, Spent
 from mvmnix.launch.gate.replay import nonce_of
-from mvmnix.model import Digest
 from tests.unit.launch.gate.starts import ONCE
 from tests.unit.launch.house import House
 from tests.unit.provenance.world import NOW

@@ -7,9 +7,9 @@ import pytest
 from mvmnix.audit import tail
 from mvmnix.audit.record import Record, RecordKind
 from mvmnix.audit.segment import CAPACITY, Segment
+from mvmnix.digest import Digest
 from mvmnix.errors import ReasonCode, RefusedError
 from mvmnix.launch.gate.clock import TOLERANCE
-from mvmnix.model import Digest
 from mvmnix.plan.plan import Use, Window
 from mvmnix.system.private_dirs import Directory
 from tests.unit.launch.gate.starts import SECOND, files, plan_no, refused, removed, run

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from mvmnix.audit.record import RecordKind
+from mvmnix.digest import Digest
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError, UsageError, refuse
 from mvmnix.formats import strict
 from mvmnix.launch.gate.clock import CLOCK, TOLERANCE
@@ -19,7 +20,6 @@ from mvmnix.launch.gate.replay import nonce_of
 from mvmnix.launch.gate.verify import VerifiedPlan
 from mvmnix.launch.runtime.start import start_machine
 from mvmnix.machines import registry
-from mvmnix.model import Digest
 from mvmnix.plan import plan as plans
 from mvmnix.plan.plan import Accelerator, Use, Window
 from tests.unit.launch.fake_hypervisor import Scenario

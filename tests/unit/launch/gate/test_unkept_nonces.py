@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from mvmnix.audit.record import Record, RecordKind, spelled
+from mvmnix.digest import Digest
 from mvmnix.errors import ReasonCode
 from mvmnix.launch.gate.nonces import Nonces, Spent
 from mvmnix.launch.gate.unkept_nonces import UnkeptStarts
-from mvmnix.model import Digest
 from mvmnix.system.private_dirs import Directory
 from tests.unit.provenance.world import NOW
 

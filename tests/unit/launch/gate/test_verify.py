@@ -14,10 +14,11 @@ from typing import Any
 
 import pytest
 
+from mvmnix.digest import Digest
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError
 from mvmnix.launch.gate import checks, verify
 from mvmnix.launch.gate.verify import VerifiedPlan
-from mvmnix.model import Digest, Posture, SystemCalls, Verb
+from mvmnix.model import Posture, SystemCalls, Verb
 from mvmnix.plan.backend import Backend
 from mvmnix.plan.limits import PlanLimits
 from mvmnix.plan.network import Network, parse_rules

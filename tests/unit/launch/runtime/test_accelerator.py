@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from mvmnix.digest import Digest
 from mvmnix.errors import ReasonCode, RefusedError
 from mvmnix.launch.runtime import accelerator
 from mvmnix.launch.runtime.accelerator import KvmProbe, KvmVerdict, choose, known_verdicts
-from mvmnix.model import Digest
 from mvmnix.plan.plan import Accelerator
 from mvmnix.provenance.isolation import Boundary, Isolation
 from mvmnix.system.private_dirs import Directory

@@ -13,13 +13,13 @@ from typing import Any, override
 import pytest
 
 from mvmnix.audit.record import Indexed, Journal, Record, RecordKind
+from mvmnix.digest import Digest
 from mvmnix.errors import GuestTimeoutError, MvmnixError, RefusedError
 from mvmnix.launch.runtime.finalize import MachineFailedError
 from mvmnix.launch.runtime.host import Host
 from mvmnix.launch.runtime.start import start_machine
 from mvmnix.machines import cleanup, registry
 from mvmnix.machines.ending import EndReason
-from mvmnix.model import Digest
 from mvmnix.plan.limits import PlanLimits
 from mvmnix.plan.plan import Use
 from mvmnix.plan.secret_reference import SecretReference, SecretTarget

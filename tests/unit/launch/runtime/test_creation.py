@@ -5,11 +5,11 @@ from dataclasses import replace
 import pytest
 
 from mvmnix.audit.record import Record, RecordKind
+from mvmnix.digest import Digest
 from mvmnix.errors import ReasonCode, RefusedError
 from mvmnix.launch.runtime.creation import check_creation, create_home, creation_of, start_home
 from mvmnix.launch.runtime.start import start_machine
 from mvmnix.machines.status import MachineSource, MachineState, MachineStatus
-from mvmnix.model import Digest
 from tests.unit.launch.house import House
 from tests.unit.provenance.world import NOW
 

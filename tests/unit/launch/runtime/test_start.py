@@ -13,6 +13,7 @@ import pytest
 
 from mvmnix.audit.log import AuditLog
 from mvmnix.audit.record import Indexed, Record, RecordKind
+from mvmnix.digest import Digest
 from mvmnix.errors import GuestTimeoutError, MvmnixError, ReasonCode, RefusedError, UsageError
 from mvmnix.launch.agent.port_forward import StreamRefusedError
 from mvmnix.launch.runtime.boot import Another
@@ -23,7 +24,7 @@ from mvmnix.launch.runtime.start import start_machine
 from mvmnix.machines import cleanup, registry
 from mvmnix.machines.ending import EndReason
 from mvmnix.machines.output_log import NEWER, OLDER, Missing, OutputReader, Piece
-from mvmnix.model import Digest, DirectoryOrder, Posture, SystemCalls, Verb
+from mvmnix.model import DirectoryOrder, Posture, SystemCalls, Verb
 from mvmnix.plan.backend import Backend
 from mvmnix.plan.kernel_command_line import BackendParameter
 from mvmnix.plan.limits import PlanLimits

@@ -7,13 +7,14 @@ from pathlib import Path
 import pytest
 
 from mvmnix.audit.record import RecordKind
+from mvmnix.digest import Digest
 from mvmnix.errors import ReasonCode, RefusedError
 from mvmnix.formats.strict import canonical
 from mvmnix.launch.runtime.start import start_machine
 from mvmnix.launch.shares import setup
 from mvmnix.launch.shares.server import VIRTIOFSD, command
 from mvmnix.launch.shares.setup import ShareContext, Shares
-from mvmnix.model import Digest, User
+from mvmnix.model import User
 from mvmnix.plan.plan import Accelerator
 from mvmnix.plan.share import Access, Danger, Share, ShareKind, to_json
 from tests.unit.launch.house import House, nowhere

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from mvmnix.digest import Digest
 from mvmnix.errors import ReasonCode, RefusedError
 from mvmnix.formats import strict
 from mvmnix.keys import Algorithm, PrivateKey
-from mvmnix.model import Digest
 from mvmnix.provenance.bundle import envelope, statement
 from mvmnix.provenance.bundle.statement import Statement, Subject
 from mvmnix.provenance.bundle.verification_material import LogEntry, Material, Proof

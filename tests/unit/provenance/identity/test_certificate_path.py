@@ -7,7 +7,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
-from mvmnix.model import Digest
+from mvmnix.digest import Digest
 from mvmnix.provenance.bundle import envelope
 from mvmnix.provenance.identity import certificates, trusted_root
 from mvmnix.provenance.identity.certificate_facts import CertificateFacts, issued, unusable, verify_signature

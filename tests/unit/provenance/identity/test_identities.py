@@ -2,7 +2,7 @@
 
 import pytest
 
-from mvmnix.model import Digest
+from mvmnix.digest import Digest
 from mvmnix.provenance.identity.trust import Identity, Pattern, SubjectKind, kind_of
 
 ROOT, ISSUER = Digest.of(b"root"), "https://issuer.test"

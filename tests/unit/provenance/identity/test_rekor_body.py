@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_der_public_key
 
+from mvmnix.digest import Digest
 from mvmnix.formats import strict
-from mvmnix.model import Digest
 from mvmnix.provenance.bundle import verification_material
 from mvmnix.provenance.identity import rekor_body
 from mvmnix.provenance.identity.rekor_body import Expected, Recorded

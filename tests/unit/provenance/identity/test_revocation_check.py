@@ -9,10 +9,10 @@ from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509 import load_der_x509_certificate
 
+from mvmnix.digest import Digest
 from mvmnix.errors import ReasonCode as Code
 from mvmnix.errors import RefusedError
 from mvmnix.keys import Algorithm, PrivateKey, Role
-from mvmnix.model import Digest
 from mvmnix.provenance.bundle import envelope
 from mvmnix.provenance.bundle.blob import Blob
 from mvmnix.provenance.bundle.envelope import Bundle, MessageBundle

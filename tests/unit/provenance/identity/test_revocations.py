@@ -4,8 +4,8 @@ from datetime import UTC, datetime
 
 import pytest
 
+from mvmnix.digest import Digest
 from mvmnix.errors import ReasonCode, RefusedError
-from mvmnix.model import Digest
 from mvmnix.provenance.identity.revocations import RevocationFile, Revoked
 from mvmnix.provenance.identity.trust import Pattern
 from mvmnix.provenance.policy.merge import PolicyInputs

@@ -13,9 +13,9 @@ import pytest
 from cryptography import x509
 from cryptography.x509 import verification
 
+from mvmnix.digest import Digest
 from mvmnix.errors import ReasonCode, RefusedError
 from mvmnix.keys import Role
-from mvmnix.model import Digest
 from mvmnix.provenance.bundle import envelope
 from mvmnix.provenance.bundle.verification_material import Inclusion
 from mvmnix.provenance.identity import timestamps, transparency
@@ -372,7 +372,7 @@ def test_keys_do_not_need_the_library() -> None:
     program = f"""
 import base64
 from mvmnix.keys import PublicKey, Role
-from mvmnix.model import Digest
+from mvmnix.digest import Digest
 from mvmnix.provenance.verify.authentication import authenticate
 from mvmnix.provenance.identity.trust import Signer, Trust
 key = PublicKey.from_base64({base64.b64encode(KEY.public.spki).decode()!r})

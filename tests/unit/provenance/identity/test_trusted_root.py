@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
+from mvmnix.digest import Digest
 from mvmnix.errors import ReasonCode as Code
 from mvmnix.errors import RefusedError
 from mvmnix.formats import strict
-from mvmnix.model import Digest
 from mvmnix.provenance.identity import trusted_root
 from mvmnix.provenance.identity.trust import Signer
 from tests.private_sigstore import Window

@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime
 
-from mvmnix.model import Digest
+from mvmnix.digest import Digest
 from mvmnix.provenance.bundle.statement import Subject
 from mvmnix.provenance.slsa.provenance import HOST_NIX, LockAccount, Provenance, RootTree, Versions
 

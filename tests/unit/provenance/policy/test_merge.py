@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mvmnix.digest import Digest
 from mvmnix.errors import ReasonCode, RefusedError
 from mvmnix.formats.strict import show_time
 from mvmnix.keys import PrivateKey, Role
-from mvmnix.model import Digest
 from mvmnix.provenance.identity.trust import Identity, Pattern
 from mvmnix.provenance.isolation import Isolation
 from mvmnix.provenance.policy.default_policy import default_policy

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from mvmnix.digest import Digest
 from mvmnix.errors import ReasonCode, RefusedError
 from mvmnix.keys import Algorithm, PrivateKey, Role
-from mvmnix.model import Digest
 from mvmnix.provenance.identity import trusted_root
 from mvmnix.provenance.identity.trust import Identity, Pattern, Signer, Trust
 from mvmnix.provenance.isolation import Isolation

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from mvmnix.builder import bootstrap
+from mvmnix.digest import Digest
 from mvmnix.errors import ReasonCode as Code
-from mvmnix.model import Digest
 from mvmnix.provenance.bundle import statement
 from mvmnix.provenance.slsa import parts, predicate
 from mvmnix.provenance.slsa.parts import Parts

@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 
+from mvmnix.digest import Digest
 from mvmnix.errors import RefusedError
 from mvmnix.formats import lock
-from mvmnix.model import Digest, HashMode, StorePath
+from mvmnix.model import HashMode, StorePath
 from mvmnix.provenance.bundle import envelope, statement
 from mvmnix.provenance.bundle.statement import Subject
 from mvmnix.provenance.slsa import predicate

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from mvmnix.digest import Digest
 from mvmnix.errors import Reason, RefusedError
 from mvmnix.errors import ReasonCode as Code
 from mvmnix.keys import PrivateKey, Role
-from mvmnix.model import Digest
 from mvmnix.provenance.bundle import envelope
 from mvmnix.provenance.bundle.blob import Blob
 from mvmnix.provenance.bundle.envelope import Bundle, MessageBundle, pae

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
+from mvmnix.digest import Digest
 from mvmnix.errors import RefusedError
-from mvmnix.model import Digest
 from mvmnix.provenance.verify.verify import verify_provenance
 from tests.unit.provenance.world import LOCK, World
 

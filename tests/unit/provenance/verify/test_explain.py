@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
+from mvmnix.digest import Digest
 from mvmnix.errors import ReasonCode
 from mvmnix.keys import Role
-from mvmnix.model import Digest
 from mvmnix.provenance.identity.trust import Signer
 from mvmnix.provenance.policy.policy import TrustPolicy
 from mvmnix.provenance.slsa.provenance import HOST_NIX, MICROVM, RootTree

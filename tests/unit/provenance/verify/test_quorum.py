@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from mvmnix.model import Digest
+from mvmnix.digest import Digest
 from mvmnix.provenance.verify.authentication import Quorum
 
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
+from mvmnix.digest import Digest
 from mvmnix.errors import ReasonCode as Code
 from mvmnix.errors import RefusedError
-from mvmnix.model import Digest
 from mvmnix.provenance.bundle.blob import Blob
 from mvmnix.provenance.slsa import foreign_builds, in_toto, predicate
 from mvmnix.provenance.slsa.foreign_builds import BuildSource

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
+from mvmnix.digest import Digest
 from mvmnix.errors import ReasonCode as Code
 from mvmnix.errors import RefusedError
 from mvmnix.keys import Algorithm, PrivateKey, Role
-from mvmnix.model import Digest
 from mvmnix.provenance.bundle import envelope
 from mvmnix.provenance.identity.trust import Pattern, Revocations, Signer, Trust
 from mvmnix.provenance.verify import summary as module

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
+from mvmnix.digest import Digest
 from mvmnix.errors import ReasonCode as Code
 from mvmnix.errors import RefusedError
-from mvmnix.model import Digest
 from mvmnix.provenance.identity.revocations import RevocationFile
 from mvmnix.provenance.policy.merge import PolicyInputs
 from mvmnix.provenance.slsa.provenance import HOST_NIX, KeptPath, Provenance

@@ -12,10 +12,11 @@ from typing import Any
 
 import pytest
 
+from mvmnix.digest import Digest
 from mvmnix.errors import ReasonCode as Code
 from mvmnix.errors import RefusedError
 from mvmnix.keys import Role
-from mvmnix.model import Artifact, Digest, HashMode, Source
+from mvmnix.model import Artifact, HashMode, Source
 from mvmnix.provenance.bundle import envelope
 from mvmnix.provenance.bundle.verification_material import Material
 from mvmnix.provenance.slsa import predicate
