@@ -87,12 +87,13 @@ def plan_options(options: SandboxOptions) -> PlanOptions:
     """Return a plan's options for those of a sandbox. Raises InvalidArgument; TypeError for a str in a list's place."""
     given: SandboxOptions = {**options}
     check_options(given, SandboxOptions)
+    verbs = frozenset(choices("verbs", given.get("verbs", ()), _VERBS))
+    idle_seconds = seconds(given.get("idle_timeout"), "idle_timeout")
     try:
         labels = dict(given.get("labels", {}))
         plan_labels.check(labels)
-        verbs = frozenset(choices("verbs", given.get("verbs", ()), _VERBS))
         limits = PlanLimits(
-            idle_seconds=seconds(given.get("idle_timeout"), "idle_timeout"),
+            idle_seconds=idle_seconds,
             system_calls=_choice(SystemCalls, given.get("system_calls")),
             **{name: given[name] for name in _LIMITS if name in given},
         )
@@ -100,7 +101,7 @@ def plan_options(options: SandboxOptions) -> PlanOptions:
         accelerator = _choice(Accelerator, given.get("accelerator"))
         backend = _choice(Backend, given.get("backend")) or Backend.QEMU
     except ValueError as error:
-        raise InvalidArgument(str(error), hint='verbs=["exec", "copy"], labels={"job": "7"}, user="1000"') from None
+        raise InvalidArgument(str(error), hint='labels={"job": "7"}, user="1000"') from None
     return PlanOptions(
         command=tuple(given.get("command", ())),
         directory=given.get("cwd", ""),

@@ -40,7 +40,12 @@ machine runs under its own supervisor, as one of `mvm run` does, by the same pla
   `fork` of it may call the machine, and ends nothing. `box.detach()` lets it go on. A cancelled
   task ends its command; a build that it waited for goes on, and its image is kept.
 - **Time.** The first `run` of a flake builds its image, in silence and for minutes where much is to
-  be built; `mvm build` shows how far it is, and what is built is there for programs, too.
+  be built; `mvm build` shows how far it is, and what is built is there for programs, too. What a
+  build prints is the newest file in `~/.local/state/mvmnix/logs` meanwhile. A machine whose
+  `timeout` or `idle_timeout` is up ends, and what runs in it raises `TimedOut`.
+- **Arguments** are checked before anything is sent, in each method
+  (`tests/unit/sdk/test_arguments.py`): another type is a `TypeError` that names the argument, such
+  as `argv[1]`; a value that isn't allowed is an `InvalidArgument`, which lists those that are.
 - **What is there.** A guest has its image's programs and no others, found by its own `PATH`; `/tmp`
   and the directories of the image's `writable` can be written. A relative path begins at the plan's
   directory, which is `/` unless the image or `cwd=` says otherwise.

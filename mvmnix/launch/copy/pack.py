@@ -88,4 +88,4 @@ class Pack:
         if self._records > self.limits.records:
             raise copy_refusal(where, f"more than {self.limits.records} files and directories")
         if self._size > self.limits.size:
-            raise copy_refusal(where, f"more than {self.limits.size} bytes; --limit-mib allows more")
+            raise copy_refusal(where, self.limits.size_exceeded)

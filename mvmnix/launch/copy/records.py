@@ -42,6 +42,11 @@ class CopyLimits:
     size: int = 1 << 30
     leaves_out: bool = False
 
+    @property
+    def size_exceeded(self) -> str:
+        """Why a copy is refused that has more bytes."""
+        return f"more than {self.size} bytes; --limit-mib allows more"
+
 
 class Receiver(Protocol):
     """Where a copy goes; names are single components, empty for what was asked for itself."""
@@ -149,7 +154,7 @@ class Reader:
         problems = (
             (kind not in set(CopyKind) or zero != 0, "a record of an unknown kind"),
             (self._records > self._limits.records, f"more than {self._limits.records} files and directories"),
-            (self._size > self._limits.size, f"more than {self._limits.size} bytes"),
+            (self._size > self._limits.size, self._limits.size_exceeded),
             (size > 0 and kind != CopyKind.FILE, "a size of something that is not a file"),
             (not self._mode_fits(kind, mode), f"a mode of {mode:#o}"),
             (bool(name) != named or (named and not is_name(name)), f"a record with the name {name!r}"),

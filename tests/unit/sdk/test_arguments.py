@@ -142,6 +142,7 @@ def test_an_argument_of_another_type_is_named_and_not_repeated(options: Any, wor
     [
         ({"accelerator": "gpu"}, "accelerator is 'gpu', and not 'any' or 'kvm' or 'tcg'"),
         ({"verbs": ["exec", "run"]}, "verbs[1] is 'run', and not 'exec' or 'shell' or 'copy'"),
+        ({"idle_timeout": 0}, "idle_timeout is 0, and not a number of seconds above 0"),
         ({"memory_mib": 0}, "memory_mib is 0, and not a number from 96 to 1048576"),
         ({"vcpus": 0}, "vcpus is 0, and not a number from 1 to 64"),
         ({"scratch_mib": -1}, "scratch_mib is -1, and not a number from 1 to"),
@@ -149,8 +150,9 @@ def test_an_argument_of_another_type_is_named_and_not_repeated(options: Any, wor
     ids=str,
 )
 def test_an_argument_that_is_out_of_its_bounds(options: Any, words: str) -> None:
-    with pytest.raises(errors.InvalidArgument, match=re.escape(words)):
+    with pytest.raises(errors.InvalidArgument, match=re.escape(words)) as wrong:
         plan_options(options)
+    assert str(wrong.value).count("Next:") == 1
 
 
 @pytest.mark.parametrize("text", ["1:2:3", "a b", "-u", "app:users", "a" * 33, "1000:", "grüße"])

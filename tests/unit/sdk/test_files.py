@@ -59,6 +59,8 @@ async def test_trees(face: Face, guest: str, tmp_path: Path) -> None:
         assert await box.files.upload(tmp_path / "up", "/tmp", leave_out=True) == [str(tmp_path / "up/link")]
         with pytest.raises(errors.PolicyRefused, match="limit_mib= allows more"):
             await box.files.upload(tmp_path / "up/a", "/tmp", limit_mib=1)
+        with pytest.raises(errors.PolicyRefused, match="more than 0 bytes; limit_mib= allows more"):
+            await box.files.download("/hello", tmp_path / "small", limit_mib=0)
         with pytest.raises(errors.PolicyRefused, match="those are not copied; leave_out=True"):
             await box.files.download("/tree", tmp_path)
         assert not (tmp_path / "tree").exists()
