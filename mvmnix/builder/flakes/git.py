@@ -15,9 +15,9 @@ from typing import IO, Final
 from mvmnix.builder.flakes.comparison import Comparison
 from mvmnix.builder.flakes.git_objects import MAX_COMMIT, ObjectReader
 from mvmnix.builder.flakes.repository import Found, copy_of, found_repository
+from mvmnix.digest import Digest
 from mvmnix.errors import ReasonCode, refuse
 from mvmnix.formats import nar
-from mvmnix.model import Digest
 from mvmnix.sandbox.helper import Sandbox
 from mvmnix.sandbox.helper_command import Bounds
 from mvmnix.sandbox.trusted_executables import GIT, locate

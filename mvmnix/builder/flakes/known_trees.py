@@ -22,9 +22,9 @@ from typing import Final, Self
 
 from mvmnix.builder.flakes.file_reader import FileReader
 from mvmnix.builder.flakes.repository import found_repository
+from mvmnix.digest import Digest
 from mvmnix.errors import MvmnixError
 from mvmnix.formats import nar
-from mvmnix.model import Digest
 from mvmnix.system.private_dirs import Directory
 
 #: Bytes of an entry; that of 1,900 files takes 80 KiB. There are 256 entries at most: a repository has the one whose

@@ -19,10 +19,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
 
+from mvmnix.digest import Digest
 from mvmnix.errors import ReasonCode, RefusedError, refuse
 from mvmnix.formats.escaping import shell_word
 from mvmnix.formats.strict import canonical
-from mvmnix.model import Digest
 from mvmnix.sandbox import git
 from mvmnix.system import trusted_path
 

@@ -9,9 +9,10 @@ import pytest
 from mvmnix.builder.flakes import known_trees
 from mvmnix.builder.flakes.flake_source import FlakeSource, FoundFlake, find_flake, take_flake
 from mvmnix.builder.flakes.known_trees import Entry, KnownTrees
+from mvmnix.digest import Digest
 from mvmnix.errors import ReasonCode, RefusedError
 from mvmnix.formats import nar
-from mvmnix.model import Digest, FlakeRef
+from mvmnix.model import FlakeRef
 from mvmnix.sandbox.helper import Sandbox
 from mvmnix.system.fs_tree import tree_of_files
 from mvmnix.system.private_dirs import Directory
