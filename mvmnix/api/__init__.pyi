@@ -107,6 +107,10 @@ from mvmnix.api.statements import STATEMENT_KINDS as STATEMENT_KINDS
 from mvmnix.api.statements import StatementFinder as StatementFinder
 from mvmnix.api.statements import signed_about as signed_about
 from mvmnix.api.system_user import become_system_user as become_system_user
+from mvmnix.api.templates import MachineShape as MachineShape
+from mvmnix.api.templates import list_templates as list_templates
+from mvmnix.api.templates import make_template as make_template
+from mvmnix.api.templates import remove_templates as remove_templates
 from mvmnix.api.verify.artifacts import verify_artifacts as verify_artifacts
 from mvmnix.api.verify.image import verify_image as verify_image
 from mvmnix.builder.lockfile.document import LockChange as LockChange

@@ -30,6 +30,8 @@ from mvmnix.launch.runtime.accelerator import KvmProbe
 from mvmnix.launch.runtime.creation import check_creation
 from mvmnix.launch.runtime.creation import create_home as register
 from mvmnix.launch.runtime.host import Host
+from mvmnix.launch.templates.sealing_key import read_or_make
+from mvmnix.launch.templates.store import NOTHING_HELD, Held, Templates
 from mvmnix.machines.machine_dir import PLAN, read_kept
 from mvmnix.machines.registry import waiting_machine
 from mvmnix.machines.retention import MachineKind, Retention, discard, mark, prune
@@ -120,6 +122,12 @@ def open_jail(context: Context) -> BubblewrapJail:
     return BubblewrapJail(pool, context.roots.cache)
 
 
+def open_templates(context: Context, held: Held = NOTHING_HELD) -> Templates:
+    """The templates that are kept here, under the policy in force."""
+    directory = context.keep(context.roots.state.child("templates"))
+    return Templates(directory, partial(read_or_make, context.keys), context.policy.state, held)
+
+
 def open_host(context: Context, notice: Callable[[str], None], means: Means, backend: Backend = Backend.QEMU) -> Host:
     """What machines are given. Raises MvmnixError when there is no usable hypervisor, as `backends.find` does."""
     hypervisor, jail = backends.find(backend), open_jail(context)
@@ -133,6 +141,7 @@ def open_host(context: Context, notice: Callable[[str], None], means: Means, bac
         replay=open_replay(context, notice),
         notice=notice,
         means=means,
+        templates=open_templates(context),
         own=tuple(context.roots.paths.values()),
     )
     context.at_end(host.loop.close)

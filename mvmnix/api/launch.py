@@ -9,7 +9,7 @@ import signal
 import socket
 from collections.abc import Mapping
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, Self
 
@@ -190,20 +190,29 @@ def create_machine(context: Context, plan: bytes, options: StartOptions) -> Step
     """Have a machine verified and registered that doesn't run yet; return its id. Raises as `start_machine` does."""
     made = yield from _start(context, plan, "", options, ContextCaller(context))
     if not isinstance(made, str):
-        made.close()
+        if isinstance(made, RunningMachine):
+            made.close()
         raise MvmnixError("the machine was started, and not created", hint=_MISTAKE)
     return made
 
 
-def _running(made: RunningMachine | str) -> RunningMachine:
-    if isinstance(made, str):
-        raise MvmnixError("the machine was created, and not started", hint=_MISTAKE)
+def save_machine(context: Context, plan: bytes, options: StartOptions) -> Steps[Ended]:
+    """Have a template made by the machine of a plan for one; return how that ended. Raises as `start_machine` does."""
+    made = yield from _start(context, plan, "", replace(options, mode=Mode.SAVED), ContextCaller(context))
+    if not isinstance(made, Ended):
+        raise MvmnixError("the machine was started, and not saved", hint=_MISTAKE)
+    return made
+
+
+def _running(made: RunningMachine | str | Ended) -> RunningMachine:
+    if not isinstance(made, RunningMachine):
+        raise MvmnixError("the machine was created or saved, and not started", hint=_MISTAKE)
     return made
 
 
 def _start(
     context: Context, plan: bytes, created: str, options: StartOptions, caller: ContextCaller
-) -> Steps[RunningMachine | str]:
+) -> Steps[RunningMachine | str | Ended]:
     with ExitStack() as stack:
         given = {name: context.roots.directories[name].fd for name in ROOTS[:-1]}
         given[ROOTS[-1]] = _closed_by(stack, _probe(context))
@@ -235,7 +244,7 @@ def _start(
 
 def _ask(
     context: Context, request: StartRequest, descriptors: list[int], options: StartOptions, caller: ContextCaller
-) -> Steps[RunningMachine | str]:
+) -> Steps[RunningMachine | str | Ended]:
     """Have the request read and done, by another launcher where the first one ends before it was."""
     left = _TRIES
     while True:
@@ -251,9 +260,9 @@ def _ask(
         except BaseException:
             connection.close()
             raise
-        if isinstance(made, Created):
+        if isinstance(made, Created | Ended):
             connection.close()
-            return made.machine
+            return made.machine if isinstance(made, Created) else made
         if options.mode is Mode.DETACHED:
             connection.close()  # as the other end does
         return RunningMachine(connection, caller, made)

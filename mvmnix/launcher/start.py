@@ -40,6 +40,7 @@ from mvmnix.launch.control.start_messages import PROBE, ROOTS, Created, Ended, M
 from mvmnix.launch.gate.verify import VerifiedPlan
 from mvmnix.launch.runtime.host import Host
 from mvmnix.launch.runtime.machine import Machine
+from mvmnix.launch.runtime.save_template import save_template
 from mvmnix.launch.runtime.supervisor import SupervisedEnd, supervise
 from mvmnix.launcher.conversation import Conversation
 from mvmnix.launcher.guest_relay import GuestRelay
@@ -50,7 +51,7 @@ from mvmnix.system import temporary
 from mvmnix.system.descriptors import access_of
 from mvmnix.system.private_dirs import Directory
 from mvmnix.system.roots import Roots
-from mvmnix.system.stop_signals import StopRequestedError
+from mvmnix.system.stop_signals import StopRequestedError, stopping_signals
 from mvmnix.system.store import read_sealed
 
 
@@ -174,6 +175,9 @@ class _Performance:
                 yield plan, ""
 
     def _finish(self, plan: VerifiedPlan, host: Host, created: str, mark_ready: Callable[[str], None]) -> SupervisedEnd:
+        if self._request.mode is Mode.SAVED:
+            with stopping_signals(host.loop):
+                return SupervisedEnd(0, save_template(plan, host))
         if plan.plan.backend is Backend.CONTAINER:
             return self._run_container(plan, host, mark_ready)
         relay = partial(GuestRelay, self._conversation, host.loop)

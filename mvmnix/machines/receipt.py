@@ -131,6 +131,8 @@ class Observed:
     confinement: tuple[IsolationLayer, ...] = ()
     diagnoses: tuple[Diagnosis, ...] = ()
     network: NetworkUse | None = None
+    #: The machine that left the template from which this one started; None for one that booted.
+    template: str | None = None
 
     @property
     def boundary(self) -> Boundary:
@@ -203,6 +205,9 @@ def _observed_value(it: Observed) -> Mapping[str, object]:
         value["diagnoses"] = [one.value() for one in it.diagnoses]
     if it.network is not None:
         value["network"] = it.network.value()
+    value["start"] = "cold" if it.template is None else "warm"
+    if it.template is not None:
+        value["template"] = it.template
     if it.ready is not None:
         value["readyOn"] = strict.show_time(it.ready)
     if it.corruption is not None:
@@ -246,10 +251,20 @@ def _observed(record: strict.Record) -> Observed:
         shares=record.each("shares", ShareRecord.read, MOST_SHARES) if record.has("shares") else (),
         diagnoses=record.each("diagnoses", Diagnosis.read, MOST_BOOTS) if record.has("diagnoses") else (),
         network=record.child("network", NetworkUse.read) if record.has("network") else None,
+        template=_template(record),
     )
     if boundary is not found.boundary:
         raise ValueError(f"its boundary is {str(boundary)!r}, and with that backend and accelerator it was another one")
     return found
+
+
+def _template(record: strict.Record) -> str | None:
+    """The template's machine, which a warm start has alone; receipts of before there were any say nothing of it."""
+    start = record.text("start", "cold|warm") if record.has("start") else "cold"
+    template = record.text("template", _MACHINE) if record.has("template") else None
+    if (start == "warm") != (template is not None):
+        raise ValueError("a warm start names the machine that left its template, and no other start does")
+    return template
 
 
 def _backend(record: strict.Record) -> Backend:

@@ -32,7 +32,10 @@ from mvmnix.provenance.slsa.provenance import Variation, subjects_of
 
 
 class Use(StrEnum):
-    """How often a plan starts a machine within its window: once, or at every request.
+    """How often a plan starts a machine within its window: once, or at every request; or once to leave a template.
+
+    A template's machine is saved before its guest is told anything, and other machines start from that: so such a plan
+    has nothing to tell.
 
     Every plan says it. A version that didn't know the word would take a plan for once as one for always, and a plan
     without it could mean either; so both are refused.
@@ -40,6 +43,12 @@ class Use(StrEnum):
 
     ONCE = "once"
     WITHIN_WINDOW = "within-window"
+    TEMPLATE = "template"
+
+    @property
+    def is_single(self) -> bool:
+        """Whether a plan starts one machine at most."""
+        return self is not Use.WITHIN_WINDOW
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,13 +145,29 @@ class Plan:
             raise ValueError("ports are named exactly when the verb stream is granted")
         if self.posture is Posture.SEALED and self.verbs:
             raise ValueError("a sealed guest grants no verb")
-        if not self.workload.argv and Verb.EXEC not in self.verbs:
+        if self.use is Use.TEMPLATE and (told := self._told()):
+            raise ValueError(f"the guest of a template is told nothing, and the plan names {told[0]}")
+        if not self.workload.argv and Verb.EXEC not in self.verbs and self.use is not Use.TEMPLATE:
             raise ValueError("there is no command, and none can be sent later, for the verb exec is not granted")
         if self.limits.shared_kib is not None and not any(it.writable for it in self.shares):
             raise ValueError("sharedKiB bounds what the guest writes to its shares, and it may write to none")
         if self.variation is not None and self.variation.directory_order not in DirectoryOrder:
             raise ValueError(f"directories are listed in no order {self.variation.directory_order!r}")
         self.backend.check(self.isolation, self.accelerator)
+
+    def _told(self) -> list[str]:
+        """What of it a guest is told, or given beside its image."""
+        given = {
+            "a command": self.workload.argv,
+            "variables": self.workload.environment,
+            "verbs": self.verbs,
+            "secrets": self.secrets,
+            "shares": self.shares,
+            "a data disk": self.data,
+            "a network": self.network,
+            "a variation": self.variation,
+        }
+        return [name for name, value in given.items() if value]
 
     @property
     def manifest(self) -> Digest | None:

@@ -148,6 +148,11 @@ def written(process: int, io: Callable[[int], str] = io) -> int | None:
     return max(given, min(counted["write_bytes"], given + _TOUCHED * counted["syscw"]))
 
 
+def boot_id() -> str:
+    """Which boot of the host this is: an id that the kernel draws (random(4)). Raises OSError."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+
+
 def lines(path: Path) -> list[str]:
     """A file's lines, as the kernel ends them. Raises OSError.
 

@@ -32,11 +32,12 @@ _UNWATCHED: Final = 2.0
 
 
 class StallReason(StrEnum):
-    """Why a boot makes no progress; that a guest panicked is seen elsewhere (launch/runtime/boot.py)."""
+    """Why a boot makes no progress; a panic, and what can't be restored, are seen in launch/runtime/boot.py."""
 
     STALLED = "stalled"
     HUNG = "hung"
     PANICKED = "panicked"
+    NOT_RESTORED = "not-restored"
 
 
 @dataclass(frozen=True, slots=True)

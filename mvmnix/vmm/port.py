@@ -8,12 +8,15 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol
+from typing import Final, Protocol
 
 from mvmnix.plan.backend import Backend
 from mvmnix.plan.kernel_command_line import Addition
 from mvmnix.plan.share import ShareKind
 from mvmnix.provenance.isolation import Boundary
+
+#: Bytes of the state of a guest's devices (measured: 60,000 without a network).
+LARGEST_STATE: Final = 16 << 20
 
 
 class Acceleration(StrEnum):
@@ -86,6 +89,20 @@ class NetworkAttachment:
 
 
 @dataclass(frozen=True, slots=True)
+class SavedGuest:
+    """A guest that stands still, as two memfds: its memory, and the state of its devices.
+
+    With `restores` a machine begins as that guest: it maps the memory privately and reads the state. Without, it is the
+    machine that leaves them behind (`Monitor.save`): its memory is that memfd, and it may write as much as
+    LARGEST_STATE into the other one.
+    """
+
+    memory: int
+    state: int
+    restores: bool
+
+
+@dataclass(frozen=True, slots=True)
 class LaunchSpec:
     """What a machine consists of, in descriptors and numbers.
 
@@ -94,6 +111,7 @@ class LaunchSpec:
     host's time stamp counter. `kvm` is KVM's device, open, where that is what accelerates. `memory` is a memfd of the
     guest's memory, for servers of `shares` to read and write; None where there is no server.
     `data` is the one disk that the guest may write, if it has one, and `network` its one link to other machines.
+    `saved` is the guest that it begins as or becomes; servers of shares can't be had with it.
     `cpu_percent` of one processor and `cpu_weight` (as cgroup v2 counts) are for all that the hypervisor does.
     """
 
@@ -115,6 +133,7 @@ class LaunchSpec:
     shares: tuple[Attachment, ...] = ()
     data: DataAttachment | None = None
     network: NetworkAttachment | None = None
+    saved: SavedGuest | None = None
 
     def __post_init__(self) -> None:
         if self.vcpus < 1 or self.memory_mib < 1 or self.tsc_khz < 1:
@@ -123,6 +142,8 @@ class LaunchSpec:
             raise ValueError("a kernel command line is printable ASCII")
         if self.memory is None and any(it.kind is ShareKind.VIRTIOFS for it in self.shares):
             raise ValueError("a file system that is served needs memory that its server may use")
+        if self.memory is not None and self.saved is not None:
+            raise ValueError("a guest that is saved or restored shares its memory with no server")
 
     @property
     def descriptors(self) -> tuple[int, ...]:
@@ -132,19 +153,22 @@ class LaunchSpec:
         shares = tuple(it.descriptor for it in self.shares)
         data = () if self.data is None else self.data.descriptors
         network = () if self.network is None else (self.network.tap,)
-        return (*files, *optional, *shares, *data, *network, self.channel, self.console, self.monitor)
+        saved = () if self.saved is None else (self.saved.memory, self.saved.state)
+        return (*files, *optional, *shares, *data, *network, *saved, self.channel, self.console, self.monitor)
 
 
 @dataclass(frozen=True, slots=True)
 class Invocation:
     """How a hypervisor is started: its arguments (the first is the executable's absolute path), and what it added.
 
-    `overhead_mib` is the memory that it may need beside the guest's.
+    `overhead_mib` is the memory that it may need beside the guest's. `emulated` are the kinds of machine and processor
+    that the guest sees, in its own words; none where it can't save guests.
     """
 
     argv: tuple[str, ...]
     additions: tuple[Addition, ...]
     overhead_mib: int = 512
+    emulated: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,11 +187,14 @@ class Usage:
 class MonitorEvent(StrEnum):
     """What a hypervisor says about its guest; the words are ours, each backend maps its own to them.
 
-    READY: it runs, at first or again. PAUSED: it stands still, because it was asked to.
+    READY: it runs, at first or again. PAUSED: it stands still, because it was asked to. SAVED: it stands still, and its
+    memory and the state of its devices are complete; SAVE_FAILED: they aren't.
     """
 
     READY = "ready"
     PAUSED = "paused"
+    SAVED = "saved"
+    SAVE_FAILED = "save-failed"
     GUEST_RESET = "guest-reset"
     GUEST_SHUTDOWN = "guest-shutdown"
     GUEST_PANIC = "guest-panic"
@@ -178,14 +205,17 @@ class MonitorEvent(StrEnum):
 class Monitor(Protocol):
     """The control connection of a running hypervisor, as bytes in and events out."""
 
-    def greeting(self) -> bytes:
-        """What is sent first."""
+    def greeting(self, *, restores: bool = False) -> bytes:
+        """What is sent first; `restores` where the machine begins as a saved guest: READY comes once it runs."""
 
     def pause(self) -> bytes:
         """What is sent so that the guest stands still; PAUSED is the answer."""
 
     def resume(self) -> bytes:
         """What is sent so that it goes on; READY is the answer."""
+
+    def save(self) -> bytes:
+        """What is sent so that it stands still and is saved, as its `SavedGuest` says; SAVED is the answer."""
 
     def examine(self, *, registers: bool) -> bytes:
         """What is sent so that it tells how its guest stands, which it may never do; `answers` grows then.

@@ -22,8 +22,9 @@ from mvmnix.vmm.port import (
     Invocation,
     LaunchSpec,
     NetworkAttachment,
+    SavedGuest,
 )
-from mvmnix.vmm.qmp import QmpMonitor
+from mvmnix.vmm.qmp import STATE_FDSET, QmpMonitor
 
 EXECUTABLES = Candidates(
     what="QEMU",
@@ -36,6 +37,7 @@ FIRMWARE = Candidates(
     paths=("/usr/share/qemu/qboot.rom", "/usr/share/seabios/qboot.rom", "/usr/share/qboot/qboot.rom"),
     hint="apt-get install --no-install-recommends qemu-system-data",
 )
+MACHINE = "microvm"
 #: The name of the guest agent's port, as /sys/class/virtio-ports shows it.
 AGENT_PORT = "mvm.agent"
 #: MiB of translated code, between these by the guest's memory. QEMU's default of 1 GiB would rule out any limit on its
@@ -99,6 +101,7 @@ class Qemu(Hypervisor):
     @override
     def invocation(self, spec: LaunchSpec) -> Invocation:
         additions = _additions(spec)
+        cpu = TRANSLATED_CPU if spec.acceleration is Acceleration.TCG else "max"
         command_line = " ".join((spec.command_line, *map(str, additions)))
         argv = (
             self.executable,
@@ -108,7 +111,7 @@ class Qemu(Hypervisor):
             *("-bios", self.bios),
             *_kvm_device(spec.kvm),
             *("-accel", _accelerator(spec)),
-            *("-cpu", TRANSLATED_CPU if spec.acceleration is Acceleration.TCG else "max"),
+            *("-cpu", cpu),
             *("-smp", str(spec.vcpus)),
             *("-m", str(spec.memory_mib)),
             *("-kernel", f"/proc/self/fd/{spec.kernel}"),
@@ -123,9 +126,10 @@ class Qemu(Hypervisor):
             *(word for number, share in enumerate(spec.shares) for word in _share(share, SHARE_FDSET + number)),
             *(_data_disk(spec.data) if spec.data is not None else ()),
             *(_network_device(spec.network) if spec.network is not None else ()),
+            *(_saved(spec.saved) if spec.saved is not None else ()),
         )
         buffer = _translation_buffer(spec.memory_mib) if spec.acceleration is Acceleration.TCG else 0
-        return Invocation(argv, additions, overhead_mib=OVERHEAD_MIB + buffer)
+        return Invocation(argv, additions, overhead_mib=OVERHEAD_MIB + buffer, emulated=(MACHINE, cpu))
 
 
 def _accelerator(spec: LaunchSpec) -> str:
@@ -184,12 +188,20 @@ def _agent_port(descriptor: int) -> tuple[str, ...]:
 
 
 def _machine(spec: LaunchSpec) -> tuple[str, ...]:
-    """With memory that servers of shares map too, where there are some: it is there already, and has its size."""
-    if spec.memory is None:
-        return ("-machine", "microvm")
-    path, size = f"/proc/self/fd/{spec.memory}", spec.memory_mib << 20
-    memory = {"qom-type": "memory-backend-file", "id": "memory", "mem-path": path, "size": size, "share": True}
-    return ("-object", _json(memory), "-machine", "microvm,memory-backend=memory")
+    """With memory that is there already and has its size: servers of shares map it too, or a guest was saved there."""
+    fd = spec.memory if spec.saved is None else spec.saved.memory
+    if fd is None:
+        return ("-machine", MACHINE)
+    path, size, restores = f"/proc/self/fd/{fd}", spec.memory_mib << 20, spec.saved is not None and spec.saved.restores
+    memory: dict[str, object] = {"qom-type": "memory-backend-file", "id": "memory", "mem-path": path, "size": size}
+    # what is restored is mapped privately: the memfd is sealed, and stays as it is
+    memory |= {"share": False, "readonly": True, "rom": "off"} if restores else {"share": True}
+    return ("-object", _json(memory), "-machine", f"{MACHINE},memory-backend=memory")
+
+
+def _saved(saved: SavedGuest) -> tuple[str, ...]:
+    incoming = ("-incoming", "defer") if saved.restores else ()
+    return ("-add-fd", f"fd={saved.state},set={STATE_FDSET}", *incoming)
 
 
 def _share(share: Attachment, fdset: int) -> tuple[str, ...]:

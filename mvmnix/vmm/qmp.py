@@ -11,14 +11,21 @@ from typing import Final, override
 from mvmnix.formats.strict import MalformedError, parse_json
 from mvmnix.vmm.port import Monitor, MonitorEvent
 
+#: The number of the set of descriptors that holds the state of devices (qemu(1), -add-fd).
+STATE_FDSET: Final = 14
 #: Bytes. The longest line that a QEMU sends unasked is its greeting, with some 200.
 LINE_LIMIT = 16384
 #: Bytes of a line while it is asked how its guest stands: some 4,000 for the registers of each processor.
 ANSWER_LIMIT = 1 << 20
+#: QEMU: qapi/migration.json, MigrationStatus, of the state that is written.
+_PROGRESS: Final = {"completed": MonitorEvent.SAVED, "failed": MonitorEvent.SAVE_FAILED}
 _NEGOTIATE = b'{"execute":"qmp_capabilities"}\n{"execute":"query-status"}\n'
 # The status tells a guest that stands still as asked from one that QEMU stopped for a reason of its own meanwhile.
 _STOP = b'{"execute":"stop"}\n{"execute":"query-status"}\n'
 _CONT = b'{"execute":"cont"}\n{"execute":"query-status"}\n'
+#: Memory that other processes may read stays where it is, and isn't in the stream (QEMU: docs/system, VM templating).
+#: The second one has it tell how the stream gets on.
+_CAPABILITIES: Final = ("x-ignore-shared", "events")
 #: What it is asked about a guest that stands still (QEMU: hmp-commands-info.hx): nothing of that is guest memory.
 _STATE: Final = ("info lapic", "info pic", "info irq")
 _REGISTERS: Final = "info registers -a"
@@ -45,13 +52,16 @@ class QmpMonitor(Monitor):
         self._rest = b""
         #: Whether the next STOP is one that was asked for.
         self._stopping = False
+        #: Whether READY comes by an event: a restored guest goes on by itself.
+        self._restoring = False
         self._asked: set[str] = set()
         self._answers: dict[str, str] = {}
 
     @override
-    def greeting(self) -> bytes:
+    def greeting(self, *, restores: bool = False) -> bytes:
         """Sent before QEMU has said anything: QEMU reads it when it is ready, and mvm doesn't wait for a greeting."""
-        return _NEGOTIATE
+        self._restoring = restores
+        return _NEGOTIATE + _stream("migrate-incoming") if restores else _NEGOTIATE
 
     @override
     def pause(self) -> bytes:
@@ -61,6 +71,12 @@ class QmpMonitor(Monitor):
     @override
     def resume(self) -> bytes:
         return _CONT
+
+    @override
+    def save(self) -> bytes:
+        """The guest runs until its state is written, so that it is one that runs, and goes on by itself."""
+        self._stopping = True
+        return _stream("migrate")
 
     @override
     def examine(self, *, registers: bool) -> bytes:
@@ -99,6 +115,11 @@ class QmpMonitor(Monitor):
         if self._stopping and isinstance(message, dict) and message.get("event") == "STOP":
             self._stopping = False
             return None
+        if self._restoring and isinstance(message, dict) and message.get("event") == "RESUME":
+            self._restoring = False
+            return MonitorEvent.READY
+        if self._restoring and isinstance(message, dict) and message.get("event") == "MIGRATION":
+            return None  # what was saved is read; a stream that can't be ends QEMU
         if self._is_answer(message):
             return None
         return _meaning(message)
@@ -116,12 +137,24 @@ class QmpMonitor(Monitor):
         return True
 
 
+def _stream(command: str) -> bytes:
+    """The commands that send or take the state of devices, by the set of descriptors that QEMU was started with."""
+    capabilities = [{"capability": name, "state": True} for name in _CAPABILITIES]
+    steps = (
+        {"execute": "migrate-set-capabilities", "arguments": {"capabilities": capabilities}},
+        {"execute": command, "arguments": {"uri": f"file:/dev/fdset/{STATE_FDSET}"}},
+    )
+    return b"".join(json.dumps(step, separators=(",", ":")).encode() + b"\n" for step in steps)
+
+
 def _meaning(message: object) -> MonitorEvent | None:
     match message:
         case {"return": {"status": str(status)}}:
             return _status(status)
         case {"event": "SHUTDOWN", "data": {"reason": str(reason)}}:
             return _SHUTDOWN_CAUSES.get(reason, MonitorEvent.GUEST_SHUTDOWN)
+        case {"event": "MIGRATION", "data": {"status": str(status)}}:
+            return _PROGRESS.get(status)
         case {"event": "GUEST_PANICKED"}:
             return MonitorEvent.GUEST_PANIC
         case {"event": "STOP"}:

@@ -49,6 +49,8 @@ class Mode(StrEnum):
     """It serves callers, runs no command of the plan's, and ends with the caller, unless that detaches it."""
     CREATED = "created"
     """It is verified and registered, and not started."""
+    SAVED = "saved"
+    """It boots, is saved before it is told anything, and ends: other machines start from what is kept of it."""
 
 
 @dataclass(frozen=True, slots=True)

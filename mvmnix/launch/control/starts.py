@@ -18,6 +18,7 @@ from mvmnix.launch.control.start_messages import (
     Ended,
     GuestConnected,
     Logged,
+    Mode,
     Notice,
     Question,
     Reply,
@@ -67,8 +68,10 @@ class Caller(Protocol):
 
 def begin(
     connection: Connection, request: StartRequest, descriptors: Iterable[int], caller: Caller
-) -> Steps[Started | Created]:
-    """Ask for a machine, and answer what is asked until it is there. The descriptors stay the caller's.
+) -> Steps[Started | Created | Ended]:
+    """Ask for a machine, and answer what is asked until it is there, or has ended where it was only to be saved.
+
+    The descriptors stay the caller's.
 
     Raises ConnectionLostError, NotTakenError where it may be sent again; what the other end answered, and what it takes
     from the caller's own means.
@@ -89,7 +92,7 @@ def begin(
             raise _unexpected(taken)
     while True:
         event = yield from next_event(connection, caller)
-        if isinstance(event, Started | Created):
+        if isinstance(event, Started | Created) or (isinstance(event, Ended) and request.mode is Mode.SAVED):
             return event
         if event is not None:
             raise _unexpected(event)

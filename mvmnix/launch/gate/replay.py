@@ -33,7 +33,7 @@ from mvmnix.launch.gate.clock import TOLERANCE, HostClock, Moment, clock_lock, l
 from mvmnix.launch.gate.nonces import Nonces, Spent
 from mvmnix.launch.gate.verify import VerifiedPlan
 from mvmnix.plan import plan as plans
-from mvmnix.plan.plan import Plan, Use
+from mvmnix.plan.plan import Plan
 from mvmnix.system.private_dirs import Directory
 
 #: How a START record names the digest of its plan's nonce.
@@ -192,7 +192,7 @@ class Replay:
         told = f"by machine {kept.machine} at {kept.time:%Y-%m-%d %H:%M:%S} UTC"
         if kept.plan != statement:
             raise _replayed(f"its nonce was spent by another plan ({kept.plan}), {told}")
-        if plan.use is Use.ONCE:
+        if plan.use.is_single:
             raise _replayed(f"it may start once, and its nonce was spent {told}")
         return kept
 
@@ -202,7 +202,7 @@ class Replay:
         if start is None:
             return
         why = f"record {start.index} of the log is its start, as machine {start.machine}, and its nonce isn't kept here"
-        if plan.use is Use.ONCE:
+        if plan.use.is_single:
             raise _replayed(f"it may start once: {why}")
         raise state_mismatch(self._directory, f"it is not what the log says: of this plan, {why}")
 

@@ -24,12 +24,12 @@ from mvmnix.provenance.isolation import Isolation
 from mvmnix.sandbox.trusted_executables import program_identity
 from mvmnix.system.loop import Loop
 from mvmnix.system.private_dirs import Directory
+from mvmnix.system.procfs import boot_id
 from mvmnix.system.trusted_path import user_name
 from mvmnix.vmm.confinement import Jail
 from mvmnix.vmm.port import Acceleration, Hypervisor, LaunchSpec, MonitorEvent
 
 KVM: Final = "/dev/kvm"
-_BOOT_ID: Final = "/proc/sys/kernel/random/boot_id"
 #: Seconds. With KVM a guest's agent reports after one; without it the hypervisor stops within a tenth.
 PROBE_SECONDS: Final = 15.0
 _PROBE_MEMORY_MIB: Final = 256
@@ -97,13 +97,9 @@ def known_verdicts(cache: Directory) -> tuple[KvmVerdict, ...]:
     return tuple(verdict for verdict in found if verdict is not None)
 
 
-def _boot_id() -> str:
-    return Path(_BOOT_ID).read_text(encoding="ascii").strip()
-
-
 def _recall(cache: Directory, name: str) -> KvmVerdict | None:
     def parse(record: Record) -> KvmVerdict:
-        if record.text("boot") != _boot_id():
+        if record.text("boot") != boot_id():
             raise ValueError("it is of another boot")
         return KvmVerdict(usable=record.flag("usable"), seen=record.text("seen"), recalled=True)
 
@@ -165,7 +161,7 @@ class KvmProbe:
         verdict = _recall(self._cache, name)
         if verdict is None:
             verdict = self._boot(spec)
-            record = {"boot": _boot_id(), "usable": verdict.usable, "seen": verdict.seen}
+            record = {"boot": boot_id(), "usable": verdict.usable, "seen": verdict.seen}
             self._cache.write_atomic(name, canonical(record))
         return verdict
 
@@ -176,7 +172,7 @@ class KvmProbe:
         only root can write the file, and a hint needs no more.
         """
         executable = program_identity(self._hypervisor.invocation(spec).argv[0])
-        return f"kvm-{hashlib.sha256(repr((_boot_id(), executable, kernel.hex)).encode()).hexdigest()}.json"
+        return f"kvm-{hashlib.sha256(repr((boot_id(), executable, kernel.hex)).encode()).hexdigest()}.json"
 
     def _boot(self, spec: LaunchSpec) -> KvmVerdict:
         """Boot kernel and initrd under KVM, without a disk, until the agent reports or it is plain that it won't."""

@@ -17,6 +17,7 @@ from mvmnix.launch.gate.replay import NONCE
 from mvmnix.launch.gate.verify import VerifiedPlan
 from mvmnix.launch.runtime.host import Host
 from mvmnix.launch.runtime.vm_process import Guest
+from mvmnix.launch.templates.record import TemplateRecord
 from mvmnix.machines.console_log import BoundedLog
 from mvmnix.machines.diagnosis import Diagnosis, diagnosis_file
 from mvmnix.machines.ending import (
@@ -72,6 +73,7 @@ _REASONS: Final = {
     StallReason.STALLED: EndReason.BOOT_STALLED,
     StallReason.HUNG: EndReason.TIMEOUT,
     StallReason.PANICKED: EndReason.GUEST_PANIC,
+    StallReason.NOT_RESTORED: EndReason.HYPERVISOR_DIED,
 }
 
 
@@ -107,6 +109,8 @@ class RunObservations:
     home: MachineHome
     invocation: Invocation
     acceleration: Acceleration
+    #: What the guest began as, where it didn't boot.
+    template: TemplateRecord | None = None
     start_record: int = 0
     start_is_logged: bool = False
     program: HostFile | None = None
@@ -135,6 +139,8 @@ class RunObservations:
         digests["argv"] = self._argv
         if secrets := self.plan.plan.secrets:
             digests["secrets"] = kinds_digest(secrets)
+        if self.template is not None:
+            digests["template"] = self.template.key
         record = self._record(
             RecordKind.START,
             self.home.status.began,
@@ -159,7 +165,7 @@ class RunObservations:
 
         To be called before it does, with what will run. Raises what the log raises.
         """
-        self.invocation, self.acceleration = invocation, acceleration
+        self.invocation, self.acceleration, self.template = invocation, acceleration, None
         last = self.diagnoses[-1]
         digests = {"argv": self._argv, "diagnosis": last.digest}
         self.record(RecordKind.RESTART, digests=digests, reasons=(_REASONS[last.verdict],))
@@ -351,6 +357,7 @@ def _receipt(observations: RunObservations, reason: EndReason, corruption: Corru
         shares=observations.shares,
         diagnoses=observations.diagnoses,
         network=_network(observations),
+        template=None if observations.template is None else observations.template.machine,
     )
     receipt = Receipt(
         subjects=observations.plan.plan.subjects,

@@ -12,6 +12,7 @@ from mvmnix.errors import MvmnixError, RefusedError, UsageError
 from mvmnix.launch.agent.commands import Command
 from mvmnix.launch.agent.encoding import ChannelError, ChannelProtocolError, GuestFailedError, MountPointError
 from mvmnix.launch.agent.endpoints import Sink, Stdin
+from mvmnix.launch.agent.frames import Hello
 from mvmnix.launch.agent.requests import ExecRequest, GuestConfig
 from mvmnix.launch.control.authorize import guest_request, logged_call, needed_verb, require_verb
 from mvmnix.launch.control.messages import GuestCall
@@ -35,6 +36,8 @@ type Done = Callable[[MvmnixError | None], None]
 
 #: Seconds in which a hypervisor has to answer that the guest stands still, or goes on.
 _PATIENCE: Final = 30.0
+#: What a hypervisor says that was told to save its guest.
+_SAVED: Final = frozenset({MonitorEvent.SAVED, MonitorEvent.SAVE_FAILED, MonitorEvent.INTERNAL_ERROR})
 _PAUSED: Final = "let it go on first: mvm resume"
 
 #: Seconds. The host's clock is the one that counts; the guest gets so much longer to end a command by its own.
@@ -57,11 +60,12 @@ class Machine:
     the call raises what `finalize.end_failure` returns; so does every later call.
     """
 
-    def __init__(self, observations: RunObservations, guest: Guest, config: GuestConfig) -> None:
+    def __init__(self, observations: RunObservations, guest: Guest) -> None:
         """Made by `start_machine` only."""
         self._observations = observations
         self._guest = guest
-        self._config = config
+        #: What the guest was told, but for its secrets; None before that.
+        self._config: GuestConfig | None = None
         self._action = HostAction.NOTHING
         self._last_word = ChannelEnd.NONE
         self._done = False
@@ -87,19 +91,27 @@ class Machine:
         return self._observations.acceleration
 
     @property
+    def hello(self) -> Hello | None:
+        """What the guest's agent said of itself, once it has."""
+        return self._observations.hello
+
+    @property
     def ended(self) -> Ended | None:
         """How it ended, once it has."""
         return self._ended
 
-    def boot(self, another: Another, *, reboots_panic: bool = False) -> None:
-        """Wait until the guest is ready; called by `start_machine`, once. `another` starts that of a second try."""
+    def boot(self, config: GuestConfig, another: Another, *, reboots_panic: bool = False) -> None:
+        """Tell the guest what it is to be, and wait until it is; called by `start_machine`, once.
+
+        `another` starts the guest of a second try.
+        """
         with self._talking():
             boot = Boot.begin(self._observations, self._guest, self._break_off, self._timers)
             boot.reboots_panic = reboots_panic
-            while not boot.succeeds(self._config):
-                self._replace(another)
+            while not boot.succeeds(config):
+                config = self._replace(another)
                 boot = boot.again(self._guest)
-            self._config = self._config.without_secrets()
+            self._config = config.without_secrets()
         self._observations.ready = self._observations.host.clock()
         self._observations.home.advance(MachineState.RUNNING)
         self._timers.append(GuestClock(self.loop, self._pausing.tell_time))
@@ -110,17 +122,40 @@ class Machine:
             too_long = partial(self._break_off, HostAction.KILLED_ON_IDLE)
             self._timers.append(IdleWatch(self.loop, self._signs, idle, too_long))
 
-    def _replace(self, another: Another) -> None:
-        """Let go of a guest whose boot came to nothing, and take the next one; without one, that was the end."""
+    def save(self) -> Ended:
+        """Wait until the guest's root is open, have it saved untold of anything, and end it.
+
+        Raises what `boot` does; MvmnixError where it can't be saved.
+        """
+        with self._talking():
+            Boot.begin(self._observations, self._guest, self._break_off, self._timers).opens_root()
+            limit = self._limit(_PATIENCE)
+            self._guest.save()
+            while not _SAVED & {*self._guest.events} and self._guest.channel.failure is None:
+                self.loop.turn()
+            limit.cancel()
+        is_saved = MonitorEvent.SAVED in self._guest.events
+        self._break_off(HostAction.SAVED if is_saved else HostAction.KILLED_ON_STOP)
+        ended = self._conclude()
+        if not is_saved:
+            raise end_failure(ended, self._observations, "the hypervisor can't save its guest")
+        return ended
+
+    def _replace(self, another: Another) -> GuestConfig:
+        """Let go of a guest whose boot came to nothing, and take the next one; what that is to be told.
+
+        Without another one, that was the end.
+        """
         self._let_go()
         try:
-            self._guest, self._config = another()
+            self._guest, config = another()
         except BaseException:
             self._conclude()
             raise
         self._action = HostAction.NOTHING
         self._pausing = Pausing(self._observations, self._guest)
         self._watch_network()
+        return config
 
     def _watch_network(self) -> None:
         """What the gateway says is written down; when it ends, the machine does or goes on, as the plan says."""
@@ -149,7 +184,7 @@ class Machine:
 
         Once; raises UsageError when the plan has none.
         """
-        if self._config.workload is None:
+        if self._config is None or self._config.workload is None:
             raise UsageError("the plan has no command to run", hint="use exec, or give the plan a command")
         with self._talking():
             stdout, stderr = self._observations.keep_outputs(stdout, stderr, attached=attached)

@@ -15,7 +15,9 @@ The steps, which the code repeats by number:
    has to have the record, and doesn't take it: then the log has its end too.
 5. What serves its shares starts; where the plan bounds what the guest writes there, and it turns out that this can't be
    counted, that is refused and logged, and the log has the end too. Then the hypervisor starts, from the very bytes
-   that were verified, and beside it what serves its network (network/host/setup.py).
+   that were verified, and beside it what serves its network (network/host/setup.py). Where a template is kept that was
+   made of the same image in a machine of the same shape, under the policy in force, the guest goes on from there
+   (launch/runtime/warm.py), and otherwise it boots.
 6. The guest agent reports, is told what the plan says, and answers that it is ready; its network serves. A boot that
    stalls or hangs, or panics in a builder VM, before it was told any secret is ended and begun once more: steps 1, 4
    (a record of its own) and 5.
@@ -33,6 +35,7 @@ from typing import Final
 from mvmnix.audit.record import Record, RecordKind
 from mvmnix.digest import Digest
 from mvmnix.errors import ReasonCode, RefusedError, refuse
+from mvmnix.errors import ReasonCode, RefusedError, UsageError, refuse
 from mvmnix.launch.agent.guest_network import GuestNetwork
 from mvmnix.launch.agent.port_forward import ServiceFactory
 from mvmnix.launch.agent.requests import ENTROPY_BYTES, GuestConfig, Mount
@@ -45,7 +48,10 @@ from mvmnix.launch.runtime.guest_clock import guest_time
 from mvmnix.launch.runtime.host import Host
 from mvmnix.launch.runtime.machine import Machine
 from mvmnix.launch.runtime.vm_process import Guest, Preparation
+from mvmnix.launch.runtime.warm import template_key, warm_spec
 from mvmnix.launch.shares.setup import ShareContext, Shares
+from mvmnix.launch.templates.record import TemplateKey
+from mvmnix.launch.templates.store import NoTemplateError, Template
 from mvmnix.machines.ending import EndReason
 from mvmnix.machines.machine_dir import MachineHome
 from mvmnix.machines.status import MachineState
@@ -54,8 +60,10 @@ from mvmnix.network.host import namespace_setup
 from mvmnix.network.host.setup import MachineNetwork
 from mvmnix.network.policy.risk_checks import refuse_unacknowledged
 from mvmnix.plan.backend import Backend
+from mvmnix.plan.plan import Use
+from mvmnix.system import log
 from mvmnix.system.prctl import disable_core_dumps_and_tracing
-from mvmnix.vmm.port import Acceleration, LaunchSpec
+from mvmnix.vmm.port import Acceleration, LaunchSpec, SavedGuest
 from mvmnix.vmm.tsc import TscClock
 
 #: What the guest's agent is told of its link.
@@ -91,28 +99,60 @@ def start_machine(
     To be called from a thread that lives as long as the machine: when it ends, the kernel ends the hypervisor.
     Raises RefusedError [backend-unavailable, network-forbidden, network-unavailable, accelerator-unavailable,
     hardware-required, verb-not-granted, creation-mismatch, secret-unavailable, share-forbidden, share-unavailable,
-    limit-unavailable] before anything is made, the last one also later (see `_spawned`), UsageError for a name, what
-    `Replay.spending` does, MvmnixError when nonce or log can't be written; and what `finalize.end_failure` returns when
-    the boot fails.
+    limit-unavailable] before anything is made, the last one also later (see `_spawned`), UsageError for a name, or a
+    plan for a template, what `Replay.spending` does, MvmnixError when nonce or log can't be written; and what
+    `finalize.end_failure` returns when the boot fails.
     """
+    if plan.plan.use is Use.TEMPLATE:
+        raise UsageError(
+            "the plan is for a template, and starts no machine of its own", hint="mvm warm IMAGE makes one"
+        )
     tsc = TscClock.start()
     with refusals_logged(plan, host):  # 1
         config, preparation = _prepared(plan, host, services, tsc)
+    observations = _begun(plan, host, preparation, name, created)  # 2, 3, 4
+    machine = _spawned(observations, preparation, services)  # 5
     try:
-        with refusals_logged(plan, host):
-            home = take(plan, host, created) if created else start_home(plan, host.machines, host.clock(), name)  # 2
-        observations = RunObservations(plan, host, home, preparation.invocation, preparation.acceleration)
-        begin_start(observations)  # 3, 4
-    except BaseException:
-        preparation.discard()
-        raise
-    machine = _spawned(observations, preparation, services, _named(config, plan, home))  # 5
-    try:
-        machine.boot(partial(_another, observations, services), reboots_panic=reboots_panic)  # 6
+        another, named = partial(_another, observations, services), _named(config, plan, observations.home)
+        machine.boot(named, another, reboots_panic=reboots_panic)  # 6
     except BaseException:
         machine.kill()
         raise
     return machine
+
+
+def start_to_save(plan: VerifiedPlan, host: Host, saved: SavedGuest) -> tuple[Machine, TemplateKey, int]:
+    """Start a machine whose guest is to be saved before it is told anything: steps 1 to 5.
+
+    Returns it, what a template of it depends on, and the frequency of its counter in kHz. Raises as `start_machine`
+    does; UsageError where no machine of its kind can start warm.
+    """
+    if plan.plan.use is not Use.TEMPLATE:
+        raise UsageError("the plan is not for a template", hint="have mvm make one that is: mvm warm IMAGE")
+    tsc = TscClock.start()
+    with refusals_logged(plan, host):
+        spec = replace(_settled(plan, host, tsc), saved=saved)
+        try:
+            key = template_key(plan, host, spec)
+        except NoTemplateError as error:
+            raise UsageError(str(error), hint="such machines boot each time") from error
+        preparation = Preparation(host.hypervisor, host.jail, spec)
+    observations = _begun(plan, host, preparation, "", "")
+    return _spawned(observations, preparation, _NO_SERVICES), key, spec.tsc_khz
+
+
+def _begun(plan: VerifiedPlan, host: Host, preparation: Preparation, name: str, created: str) -> RunObservations:
+    """Steps 2, 3 and 4; what was prepared is let go of where they fail."""
+    try:
+        with refusals_logged(plan, host):
+            home = take(plan, host, created) if created else start_home(plan, host.machines, host.clock(), name)  # 2
+        template = preparation.template
+        observations = RunObservations(plan, host, home, preparation.invocation, preparation.acceleration, template)
+        begin_start(observations)  # 3, 4
+    except BaseException:
+        preparation.discard()
+        raise
+    return observations
 
 
 def begin_start(observations: RunObservations) -> None:
@@ -196,9 +236,9 @@ def _config(plan: VerifiedPlan, host: Host, services: Collection[int], mounts: t
 
 
 def _prepared(
-    plan: VerifiedPlan, host: Host, services: Collection[int], tsc: TscClock
+    plan: VerifiedPlan, host: Host, services: Collection[int], tsc: TscClock, *, is_cold: bool = False
 ) -> tuple[GuestConfig, Preparation]:
-    """Step 1. Raises RefusedError, MvmnixError; nothing is left open then."""
+    """Step 1. Raises RefusedError, MvmnixError; nothing is left open then. With `is_cold` no template is looked for."""
     wanted = plan.plan
     limit, opener = wanted.limits.shared_bytes, host.means.open_shares
     given = ShareContext(host.jail, wanted.memory_mib, wanted.workload.user, host.own, limit, opener)
@@ -209,8 +249,9 @@ def _prepared(
         config = _config(plan, host, services, shares.mounts)
         disk = PreparedDisk.ready(wanted.data, host.machines) if wanted.data else None
         spec = _settled(plan, host, tsc)
-        timed = replace(spec, tsc_khz=tsc.khz())
-        return config, Preparation(host.hypervisor, host.jail, timed, shares, disk, network=network)
+        timed, template = _warmed(plan, host, replace(spec, tsc_khz=tsc.khz()), is_cold=is_cold)
+        where = (host.hypervisor, host.jail)
+        return config, Preparation(*where, timed, shares, disk, network=network, template=template)
     except BaseException:
         shares.close()
         if disk is not None:
@@ -218,6 +259,17 @@ def _prepared(
         if network is not None:
             network.close()
         raise
+
+
+def _warmed(plan: VerifiedPlan, host: Host, spec: LaunchSpec, *, is_cold: bool) -> tuple[LaunchSpec, Template | None]:
+    """The machine as one that begins as a template, where there is one to start from."""
+    if is_cold:
+        return spec, None
+    try:
+        return warm_spec(plan, host, spec)
+    except NoTemplateError as error:
+        log.info("templates", "a cold start: %s", error)
+        return spec, None
 
 
 def _named(config: GuestConfig, plan: VerifiedPlan, home: MachineHome) -> GuestConfig:
@@ -275,7 +327,7 @@ def _network(plan: VerifiedPlan, host: Host) -> MachineNetwork | None:
 
 
 def _spawned(
-    observations: RunObservations, preparation: Preparation, services: Mapping[int, ServiceFactory], config: GuestConfig
+    observations: RunObservations, preparation: Preparation, services: Mapping[int, ServiceFactory]
 ) -> Machine:
     """Start the hypervisor; a start that fails is concluded like any machine, since the log says that it began."""
     try:
@@ -284,7 +336,7 @@ def _spawned(
         refused = isinstance(error, RefusedError)
         never_ran(observations, EndReason.NOT_STARTED if refused else EndReason.HYPERVISOR_DIED)
         raise
-    return Machine(observations, guest, config)
+    return Machine(observations, guest)
 
 
 def _guest(observations: RunObservations, preparation: Preparation, services: Mapping[int, ServiceFactory]) -> Guest:
@@ -305,7 +357,7 @@ def _another(observations: RunObservations, services: Mapping[int, ServiceFactor
     """Steps 1, 4 and 5 again, for a guest that was told nothing yet: the machine, its directory and its nonce stay."""
     plan, host, tsc = observations.plan, observations.host, TscClock.start()
     with refusals_logged(plan, host):
-        config, preparation = _prepared(plan, host, services, tsc)  # 1
+        config, preparation = _prepared(plan, host, services, tsc, is_cold=True)  # 1
     try:
         observations.record_restart(preparation.invocation, preparation.acceleration)  # 4
     except BaseException:

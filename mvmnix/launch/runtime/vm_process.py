@@ -15,9 +15,12 @@ from mvmnix.audit.tally import Tally
 from mvmnix.errors import MvmnixError
 from mvmnix.launch.agent.client import Channel
 from mvmnix.launch.agent.encoding import ChannelClosedError
+from mvmnix.launch.agent.frames import Hello
 from mvmnix.launch.agent.port_forward import ServiceFactory
 from mvmnix.launch.data.setup import PreparedDisk
 from mvmnix.launch.shares.setup import Shares
+from mvmnix.launch.templates.record import TemplateRecord
+from mvmnix.launch.templates.store import Template
 from mvmnix.network.host.setup import MachineNetwork
 from mvmnix.network.supervisor_messages import NetworkEvent
 from mvmnix.system.loop import Loop, Timer
@@ -73,8 +76,11 @@ class Preparation:
         disk: PreparedDisk | None = None,
         *,
         network: MachineNetwork | None = None,
+        template: Template | None = None,
     ) -> None:
         """`partial_spec` lacks the three sockets, which are made here; its `kvm` is taken over, and the others.
+
+        `template` is what its `saved` is of, where that is restored.
 
         Raises MvmnixError where the host has no sandbox for it.
         """
@@ -82,6 +88,7 @@ class Preparation:
         self.shares = shares or Shares()
         self._disk = disk
         self.network = network
+        self._template = template
         attachment = partial_spec.network if network is None else network.attachment
         self._sockets = _Sockets.make()
         self._spec = replace(
@@ -105,6 +112,11 @@ class Preparation:
             raise
 
     @property
+    def template(self) -> TemplateRecord | None:
+        """What the guest begins as, where it doesn't boot."""
+        return None if self._template is None else self._template.record
+
+    @property
     def acceleration(self) -> Acceleration:
         """What will execute the guest's instructions."""
         return self._spec.acceleration
@@ -116,7 +128,7 @@ class Preparation:
         monitor = self._hypervisor.monitor()
         try:
             # it waits in the socket until the hypervisor reads it, so that mvm doesn't have to wait for a greeting
-            self._sockets.monitor[0].sendall(monitor.greeting())
+            self._sockets.monitor[0].sendall(monitor.greeting(restores=self.template is not None))
             self.shares.start()
             process = JailedProcess.spawn(self.invocation, self._spec.descriptors, self._sandbox)
         except BaseException:
@@ -129,6 +141,7 @@ class Preparation:
             process.close()
             self.discard()
             raise
+        hello = None if self.template is None else self.template.hello
         self._let_go()
         return Guest(
             loop,
@@ -140,6 +153,7 @@ class Preparation:
             tally=tally,
             shares=self.shares,
             network=self.network,
+            hello=hello,
         )
 
     def discard(self) -> None:
@@ -162,6 +176,9 @@ class Preparation:
             self.network.release()
         if self._disk is not None:
             self._disk.release()
+        if self._template is not None:
+            self._template.close()
+            self._template = None
         if self._spec.kvm is not None:
             os.close(self._spec.kvm)
             self._spec = replace(self._spec, kvm=None)
@@ -182,13 +199,17 @@ class Guest:
         tally: Tally | None,
         shares: Shares,
         network: MachineNetwork | None = None,
+        hello: Hello | None = None,
     ) -> None:
-        """Made by `Preparation.spawn` only."""
+        """Made by `Preparation.spawn` only; `hello` is what a guest said before it was saved, which this one is."""
         self.process = process
         self.shares = shares
         self.network = network
         self.events, self._is_killed = list[MonitorEvent](), False
         self.channel = Channel(sockets.channel[0], loop, services=services, tally=tally)
+        self.channel.hello = hello
+        #: Whether it begins as a guest that was saved.
+        self.is_warm = hello is not None
         self.console_bytes = 0
         #: Is told each thing that the monitor says; it may not raise.
         self.on_event: Callable[[MonitorEvent], None] = _ignored
@@ -241,6 +262,10 @@ class Guest:
     def resume(self) -> None:
         """Have it go on; the monitor says READY then. Raises MvmnixError."""
         self._tell(self._monitor.resume())
+
+    def save(self) -> None:
+        """Have it stand still and be saved; the monitor says SAVED then, or SAVE_FAILED. Raises MvmnixError."""
+        self._tell(self._monitor.save())
 
     def examine(self, told: Callable[[Mapping[str, str]], None], *, registers: bool) -> None:
         """Ask the hypervisor how its guest stands; `told` gets what it answered, by question, in 3 seconds at most.

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Final
 from mvmnix.digest import Digest
 from mvmnix.errors import Reason, ReasonCode, refuse
 from mvmnix.formats.strict import show_time
+from mvmnix.formats.strict import canonical, show_time
+from mvmnix.model import Digest
 from mvmnix.provenance.identity.trust import Signer, Trust
 from mvmnix.provenance.isolation import Isolation
 from mvmnix.provenance.policy.rules import BuilderRule, Freshness, SourceRule, Thresholds, VerifierRule
@@ -104,6 +106,14 @@ class TrustPolicy:
             why = "it names no signer, no builder or no source, so nothing could be trusted"
             hint = "name them (docs/trust-policy.md), or remove the file and let `mvm run` make one"
             raise refuse(ReasonCode.POLICY_EMPTY, "the trust policy", why, hint)
+
+    @property
+    def state(self) -> Digest:
+        """Over the policy's bytes, its serials and all that is revoked: another one whenever any of that changes."""
+        revoked = self.trust.revocations
+        identities = sorted([each.text, each.regexp] for pair in revoked.identities for each in pair)
+        digests = [sorted(each.hex for each in digests) for digests in (revoked.keys, revoked.digests)]
+        return Digest.of(canonical([self.digest.hex, list(self.serials), identities, *digests]))
 
     @property
     def signers(self) -> tuple[Signer, ...]:

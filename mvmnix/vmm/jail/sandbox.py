@@ -20,7 +20,7 @@ from mvmnix.system.store import memfd
 from mvmnix.vmm.confinement import IsolationLayer, ProcessSandbox
 from mvmnix.vmm.jail import delegated_scope
 from mvmnix.vmm.jail.root import Root
-from mvmnix.vmm.port import Invocation, LaunchSpec
+from mvmnix.vmm.port import LARGEST_STATE, Invocation, LaunchSpec
 
 NULL: Final = "/dev/null"
 _DESCRIPTORS: Final = 1024
@@ -76,9 +76,15 @@ class Limits:
         return cls(
             GroupLimits(memory, _THREADS + spec.vcpus, processors, spec.cpu_weight),
             memory + _ADDRESSES * _MIB,
-            0 if spec.data is None else spec.data.size,
+            _largest_file(spec),
             (spec.cpu_percent, spec.cpu_weight) != (None, None),
         )
+
+
+def _largest_file(spec: LaunchSpec) -> int:
+    """Up to which byte a hypervisor may write a file: its data disk, or the state of its devices where it is saved."""
+    saves = spec.saved is not None and not spec.saved.restores
+    return max(0 if spec.data is None else spec.data.size, LARGEST_STATE if saves else 0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ from mvmnix.errors import ReasonCode, RefusedError, refuse
 from mvmnix.formats import strict
 from mvmnix.keys import PrivateKey, Role
 from mvmnix.launch.agent.endpoints import Sink, Stdin
+from mvmnix.launch.agent.requests import GuestConfig
 from mvmnix.launch.control.caller_check import CallerCheck
 from mvmnix.launch.control.codec import encode, parse
 from mvmnix.launch.control.failure import Failure, parse_failure
@@ -34,6 +35,7 @@ from mvmnix.launch.runtime.accelerator import KvmProbe
 from mvmnix.launch.runtime.host import Host
 from mvmnix.launch.runtime.machine import Machine
 from mvmnix.launch.runtime.supervisor import SupervisedEnd, supervise
+from mvmnix.launch.templates.store import NOTHING_HELD, Templates
 from mvmnix.machines.exit_status import ExitStatus
 from mvmnix.machines.machine_dir import LOCK, machine_ids
 from mvmnix.machines.receipt import Receipt, from_statement
@@ -146,6 +148,7 @@ class House:
             replay=self.replay(),
             notice=self.notices.append,
             means=OwnMeans(),
+            templates=Templates(self.directory("templates"), lambda: bytes(32), Digest("0" * 64), NOTHING_HELD),
             clock=lambda: NOW + timedelta(seconds=1),
             loop=self.loops[-1],
         )
@@ -265,3 +268,10 @@ def hurry(monkeypatch: pytest.MonkeyPatch, boots: int = 1) -> None:
         return BootBudget(seconds if next(hanging, None) is None else SHORT, began)
 
     monkeypatch.setattr("mvmnix.vmm.boot_watchdog.BootBudget", budget)
+
+
+def told_to(machine: Machine) -> GuestConfig:
+    """What the guest of a running machine was told, but for its secrets."""
+    config = machine._config
+    assert config is not None
+    return config

@@ -11,6 +11,7 @@ from mvmnix.launch.control.start_messages import (
     PROBE,
     ROOTS,
     Created,
+    Ended,
     Mode,
     Started,
     StartRequest,
@@ -68,7 +69,7 @@ def replaced(found: dict[str, int], name: str, fd: int) -> None:
     found[name] = fd
 
 
-def ask(connection: Connection, found: Mapping[str, int], request: StartRequest = REQUEST) -> Started | Created:
+def ask(connection: Connection, found: Mapping[str, int], request: StartRequest = REQUEST) -> Started | Created | Ended:
     """Ask for a machine by a connection, which is closed. Raises what is answered."""
     with connection:
         return run(begin(connection, request, [found[name] for name in request.descriptors], Asked()))

@@ -98,7 +98,7 @@ def other() -> Iterator[Other]:
             yield Other(theirs, connection)
 
 
-def start(other: Other, caller: Answering | None = None, descriptors: Iterable[int] = ()) -> Started | Created:
+def start(other: Other, caller: Answering | None = None, descriptors: Iterable[int] = ()) -> Started | Created | Ended:
     return run(begin(other.connection, REQUEST, descriptors, caller or Answering()))
 
 

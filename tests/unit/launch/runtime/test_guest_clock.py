@@ -14,7 +14,7 @@ from mvmnix.model import DirectoryOrder, Verb
 from mvmnix.plan.limits import PlanLimits
 from mvmnix.provenance.slsa.provenance import Variation
 from tests.patience import PATIENCE, SHORT, until
-from tests.unit.launch.house import House, nowhere
+from tests.unit.launch.house import House, nowhere, told_to
 
 EXEC = frozenset({Verb.EXEC})
 
@@ -44,7 +44,7 @@ def test_it_is_told_when_it_is_configured_when_it_is_ready_and_when_it_goes_on(h
     host = replace(here.host(), clock=lambda: next(clock))
     with here.plan(verbs=EXEC) as plan, start_machine(plan, host) as machine:
         configured, ready = times(machine)
-        assert machine._config.time_ns / 1e9 < configured < ready
+        assert told_to(machine).time_ns / 1e9 < configured < ready
         set_paused(machine, paused=True)
         set_paused(machine, paused=False)
         assert len(times(machine)) == 3

@@ -16,6 +16,7 @@ from mvmnix.audit.record import Indexed, Record, RecordKind
 from mvmnix.digest import Digest
 from mvmnix.errors import GuestTimeoutError, MvmnixError, ReasonCode, RefusedError, UsageError
 from mvmnix.launch.agent.port_forward import StreamRefusedError
+from mvmnix.launch.agent.requests import GuestConfig
 from mvmnix.launch.runtime.boot import Another
 from mvmnix.launch.runtime.finalize import Ended, MachineFailedError
 from mvmnix.launch.runtime.host import Host
@@ -36,7 +37,7 @@ from mvmnix.vmm.port import Acceleration
 from tests.descriptors import nothing_left_open
 from tests.patience import PATIENCE, SHORT, scaled
 from tests.unit.launch.fake_hypervisor import FakeHypervisor, Scenario
-from tests.unit.launch.house import House, Unanchored, nowhere
+from tests.unit.launch.house import House, Unanchored, nowhere, told_to
 from tests.unit.provenance.world import NOW
 
 EXEC = frozenset({Verb.EXEC})
@@ -223,9 +224,9 @@ def test_a_boot_that_hangs_is_ended(here: House, scenario: Scenario, monkeypatch
 def test_a_boot_that_is_given_up_leaves_no_hypervisor(here: House, monkeypatch: pytest.MonkeyPatch) -> None:
     begun, real = list[Machine](), Machine.boot
 
-    def boot(machine: Machine, again: Another, *, reboots_panic: bool) -> None:
+    def boot(machine: Machine, config: GuestConfig, again: Another, *, reboots_panic: bool) -> None:
         begun.append(machine)
-        real(machine, again, reboots_panic=reboots_panic)
+        real(machine, config, again, reboots_panic=reboots_panic)
         raise KeyboardInterrupt
 
     monkeypatch.setattr(Machine, "boot", boot)
@@ -276,7 +277,7 @@ def test_a_machine_that_is_asked_something_is_not_idle(here: House) -> None:
 def test_limits_of_the_plan_reach_guest_and_logs(here: House) -> None:
     limits = PlanLimits(tasks=9, system_calls=SystemCalls.STRICT, console_kib=1, output_kib=2)
     with here.plan("flood", "4096", limits=limits) as plan, start_machine(plan, here.host()) as machine:
-        told = machine._config
+        told = told_to(machine)
         assert machine.run(stdout=nowhere, stderr=nowhere).exit_code == 0
     assert (told.tasks, told.system_calls) == (9, SystemCalls.STRICT)
     sizes = {path.name: path.stat().st_size for path in Path(machine.home.where).glob("*.log")}
@@ -294,7 +295,7 @@ def test_the_filter_is_the_image_s_where_the_plan_says_nothing(here: House) -> N
     here.world.change_manifest(lambda value: value.update(systemCalls="namespaces"))
     here.world.sign_provenance()
     with here.plan() as plan, start_machine(plan, here.host()) as machine:
-        assert (machine._config.system_calls, machine._config.tasks) == (SystemCalls.NAMESPACES, 0)
+        assert (told_to(machine).system_calls, told_to(machine).tasks) == (SystemCalls.NAMESPACES, 0)
 
 
 def test_a_guest_that_ends_without_being_asked(here: House) -> None:
@@ -392,7 +393,7 @@ def test_the_guest_is_told_what_the_plan_says(here: House) -> None:
     limits = PlanLimits(tasks=77, system_calls=SystemCalls.STRICT)
     with here.plan("/bin/echo", "x", scratch_mib=33, limits=limits, wall_seconds=PATIENCE) as plan:
         with start_machine(plan, here.host()) as machine:
-            told = machine._config
+            told = told_to(machine)
         assert (told.scratch, told.timeout_ms, told.tasks) == (33 << 20, 1000 * PATIENCE, 77)
         assert (told.owner, told.system_calls) == (plan.plan.workload.user, SystemCalls.STRICT)
         assert (told.workload, told.verbs) == (plan.plan.workload, plan.plan.verbs)
@@ -404,7 +405,7 @@ def test_the_guest_is_told_what_the_plan_says(here: House) -> None:
 def test_a_variation_tells_the_guest_otherwise(here: House) -> None:
     variation = Variation("other", 86_400, "reversed")
     with here.plan(variation=variation, scratch_mib=128) as plan, start_machine(plan, here.host()) as machine:
-        told = machine._config
+        told = told_to(machine)
     assert (told.hostname, told.time_ns) == ("other", time_ns(NOW + timedelta(days=1, seconds=1)))
     assert told.order is DirectoryOrder.REVERSED
 

@@ -15,7 +15,7 @@ from mvmnix.model import Verb
 from mvmnix.plan.secret_reference import SecretReference, SecretTarget, kinds_digest
 from mvmnix.system import prctl
 from tests.leaks import in_files
-from tests.unit.launch.house import House, house, nowhere
+from tests.unit.launch.house import House, house, nowhere, told_to
 
 FILE = SecretReference.parse("a-file=env:CONFIDED_FILE", SecretTarget.FILE)
 VARIABLE = SecretReference.parse("TOKEN=env:CONFIDED_VARIABLE", SecretTarget.VARIABLE)
@@ -54,7 +54,7 @@ def test_another_command_gets_no_variable(here: House) -> None:
 
 def test_the_supervisor_forgets_what_it_has_told(here: House) -> None:
     with here.plan("printenv", "TOKEN", secrets=(FILE, VARIABLE)) as plan, start_machine(plan, here.host()) as machine:
-        assert machine._config.secrets == ()
+        assert told_to(machine).secrets == ()
         assert machine._guest.channel._config is not None
         assert machine._guest.channel._config.secrets == ()
 

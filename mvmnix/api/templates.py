@@ -1,0 +1,88 @@
+"""Makes, lists and removes templates: guests that wait, told nothing, for machines of their image to go on from."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from mvmnix.api.admission import open_templates
+from mvmnix.api.context import Context
+from mvmnix.api.launch import StartOptions, save_machine
+from mvmnix.api.plans import sign_plan
+from mvmnix.clock import now
+from mvmnix.errors import UsageError
+from mvmnix.images.store import VerifiedImage
+from mvmnix.launch.control.drivers import Steps
+from mvmnix.launch.control.start_messages import Ended
+from mvmnix.launch.templates.record import TemplateRecord
+from mvmnix.launch.templates.store import KeptTemplate
+from mvmnix.model import Digest, Workload
+from mvmnix.plan.plan import Accelerator, Plan, Use
+from mvmnix.system.procfs import boot_id
+
+#: Digits of a key that name a template.
+_LEAST_PREFIX: Final = 8
+
+
+@dataclass(frozen=True, slots=True)
+class MachineShape:
+    """What of a machine a template depends on, beside its image: processors, and MiB; None: as the image says."""
+
+    vcpus: int | None = None
+    memory_mib: int | None = None
+
+
+def draft_template_plan(context: Context, finished: VerifiedImage, shape: MachineShape) -> Plan:
+    """Return the plan by which a template of an image is made, not signed yet: nothing in it is for the guest."""
+    image = finished.image
+    own = image.workload
+    bare = replace(image, workload=Workload((), {}, own.directory, own.user))
+    made = Plan.for_image(
+        bare, policy=context.policy.digest, provenance=finished.provenance.bundle, now=now(), use=Use.TEMPLATE
+    )
+    return replace(
+        made,
+        vcpus=shape.vcpus or made.vcpus,
+        memory_mib=shape.memory_mib or made.memory_mib,
+        accelerator=Accelerator.TCG,
+    )
+
+
+def make_template(
+    context: Context, finished: VerifiedImage, shape: MachineShape, options: StartOptions
+) -> Steps[Ended]:
+    """Have a template made by a machine of its own, in the place of an older one; return how that machine ended.
+
+    Raises as `sign_plan` and api/launch.py do; MvmnixError where it can't be kept.
+    """
+    bundle = sign_plan(context, draft_template_plan(context, finished, shape))
+    ended = yield from save_machine(context, bundle, options)
+    open_templates(context).prune(boot_id())
+    return ended
+
+
+def list_templates(context: Context) -> tuple[KeptTemplate, ...]:
+    """Return the templates that are kept and of use: of this boot of the host, and under the policy in force."""
+    templates = open_templates(context)
+    templates.prune(boot_id())
+    return templates.list()
+
+
+def remove_templates(context: Context, texts: Sequence[str]) -> tuple[Digest, ...]:
+    """Remove templates, by at least 8 digits of their keys' digests or the names of their images; return their keys.
+
+    Raises UsageError where one names no template.
+    """
+    templates = open_templates(context)
+    found: dict[Digest, None] = {}
+    for text in texts:
+        chosen = [kept.record.key for kept in templates.list() if _is_named(kept.record, text)]
+        if not chosen:
+            raise UsageError(f"there is no template {text!r}", hint="mvm warm ls lists them")
+        found |= dict.fromkeys(chosen)
+    for key in found:
+        templates.remove(key)
+    return tuple(found)
+
+
+def _is_named(record: TemplateRecord, text: str) -> bool:
+    return record.image == text or (len(text) >= _LEAST_PREFIX and record.key.hex.startswith(text))

@@ -1,0 +1,111 @@
+"""`mvm warm`: makes, lists and removes templates, from which machines start in a tenth of the time of a boot."""
+
+from typing import override
+
+import click
+
+from mvmnix.api import (
+    LEAST_MIB,
+    MOST_MIB,
+    MOST_VCPUS,
+    MachineShape,
+    StartOptions,
+    list_templates,
+    make_template,
+    open_context,
+    open_image_builder,
+    put_in_order,
+    remove_templates,
+    runnable_ref,
+)
+from mvmnix.api import run as run_steps
+from mvmnix.cli.attached_run import private_option
+from mvmnix.cli.completers import flake_or_image
+from mvmnix.cli.options.output_format import OutputFormat, format_options
+from mvmnix.cli.options.quantities import Size
+from mvmnix.cli.output import MIB, TERMINAL, table
+from mvmnix.cli.progress import steps
+from mvmnix.formats.strict import show_time
+
+
+class _WarmGroup(click.Group):
+    """Takes what is none of its commands for an image: `mvm warm IMAGE` is `mvm warm make IMAGE`."""
+
+    @override
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if args and args[0] not in self.commands and args[0] not in ctx.help_option_names:
+            args = ["make", *args]
+        return super().parse_args(ctx, args)
+
+
+@click.group(cls=_WarmGroup)
+def warm() -> None:
+    """Make templates: machines of the same image and shape start from one, and don't boot."""
+
+
+@warm.command()
+@click.argument("flake", metavar="FLAKE[#ATTR]|image:NAME", shell_complete=flake_or_image)
+@click.option("--vcpus", "-c", type=click.IntRange(1, MOST_VCPUS), help="Processors. Default: the image's.")
+@click.option(
+    "--memory",
+    "-m",
+    "memory_mib",
+    type=Size("m", LEAST_MIB, MOST_MIB),
+    metavar="MIB",
+    help="Memory. Default: the image's.",
+)
+@private_option
+def make(*, flake: str, vcpus: int | None, memory_mib: int | None, private: bool) -> None:
+    """Make a template of FLAKE's image, or of the kept image NAME, in the place of an older one; print its machine.
+
+    A machine of its own boots for it, by a plan that the planner signs, and is saved before it is told anything.
+    """
+    wanted, shape = runnable_ref(flake), MachineShape(vcpus, memory_mib)
+    with open_context(TERMINAL) as context, context.working():
+        put_in_order(context.roots, context.machines, TERMINAL)
+        with steps() as progress, open_image_builder(context, progress) as images:
+            finished = images.image(wanted)
+        click.echo(run_steps(make_template(context, finished, shape, StartOptions(private=private))).machine)
+
+
+@warm.command()
+@format_options()
+def ls(output: OutputFormat) -> None:
+    """List the templates that are kept, the last used one first. Those that are of no use any more are removed."""
+    with open_context(TERMINAL) as context:
+        found = list_templates(context)
+    records = [
+        {
+            "key": str(kept.record.key),
+            "image": kept.record.image,
+            "vcpus": kept.record.vcpus,
+            "memoryMiB": kept.record.memory_mib,
+            "machine": kept.record.machine,
+            "made": show_time(kept.record.made),
+            "size": kept.size,
+        }
+        for kept in found
+    ]
+    columns = ("KEY", "IMAGE", "VCPUS", "MEMORY MIB", "MACHINE", "MADE", "SIZE MIB")
+    rows = [
+        (
+            kept.record.key.hex[:12],
+            kept.record.image,
+            str(kept.record.vcpus),
+            str(kept.record.memory_mib),
+            kept.record.machine,
+            show_time(kept.record.made),
+            f"{kept.size / MIB:.0f}",
+        )
+        for kept in found
+    ]
+    output.show("templates", records, lambda: table(columns, rows))
+
+
+@warm.command()
+@click.argument("templates", nargs=-1, required=True, metavar="TEMPLATE...")
+def rm(templates: tuple[str, ...]) -> None:
+    """Remove each TEMPLATE: all of an image, by its name, or one, by the beginning of its key. Machines go on."""
+    with open_context(TERMINAL) as context:
+        for key in remove_templates(context, templates):
+            click.echo(key)

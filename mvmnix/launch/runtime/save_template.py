@@ -1,0 +1,64 @@
+"""Makes a template: starts a machine from a plan for one, has its guest saved before it is told anything."""
+
+import os
+from typing import Final
+
+from mvmnix.errors import MvmnixError
+from mvmnix.launch.gate.verify import VerifiedPlan
+from mvmnix.launch.runtime.finalize import Ended
+from mvmnix.launch.runtime.host import Host
+from mvmnix.launch.runtime.start import start_to_save
+from mvmnix.launch.templates import guest_memory
+from mvmnix.launch.templates.record import TemplateRecord
+from mvmnix.model import Digest
+from mvmnix.vmm.port import LARGEST_STATE, SavedGuest
+
+_MIB: Final = 1 << 20
+
+
+def save_template(plan: VerifiedPlan, host: Host) -> Ended:
+    """Start, save and end a machine, and keep its template in the place of an older one of the same key.
+
+    Raises UsageError for a plan that isn't for a template, or whose machines can't start warm; what `start_machine` and
+    `Machine.save` do; OSError, MvmnixError where it can't be kept.
+    """
+    memory = guest_memory.make_shared(plan.plan.memory_mib * _MIB, "mvmnix-saved-memory")
+    state = guest_memory.make_shared(0, "mvmnix-saved-state")
+    written = os.open(f"/proc/self/fd/{state}", os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        machine, key, tsc_khz = start_to_save(plan, host, SavedGuest(memory, written, restores=False))
+        with machine:
+            ended = machine.save()
+        if machine.hello is None:
+            raise MvmnixError("the guest never reported", hint="try again: mvm warm")
+        devices = _state(state)
+        record = TemplateRecord(
+            key=key.digest,
+            manifest=key.manifest,
+            image=plan.plan.image,
+            vcpus=key.vcpus,
+            memory_mib=key.memory_mib,
+            boot=key.boot,
+            machine=machine.id,
+            plan=plan.digest,
+            policy=host.templates.policy,
+            made=host.clock(),
+            tsc_khz=tsc_khz,
+            hello=machine.hello,
+            memory=guest_memory.digest(guest_memory.blocks(memory)),
+            state=Digest.of(devices),
+            state_bytes=len(devices),
+        )
+        host.templates.keep(record, devices, memory)
+        return ended
+    finally:
+        for fd in (memory, state, written):
+            os.close(fd)
+
+
+def _state(fd: int) -> bytes:
+    """What the hypervisor wrote of its devices, which is only ever read by another one, in its jail."""
+    data = os.pread(fd, LARGEST_STATE, 0)
+    if not data:
+        raise MvmnixError("the hypervisor saved nothing of its devices", hint="try again: mvm warm")
+    return data

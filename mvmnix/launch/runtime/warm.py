@@ -1,0 +1,59 @@
+"""Says whether a machine can start warm: from a template of its image and shape, or why not."""
+
+from dataclasses import replace
+from typing import Final
+
+from mvmnix.launch.agent.frames import PROTOCOL_VERSION
+from mvmnix.launch.gate.verify import VerifiedPlan
+from mvmnix.launch.runtime.host import Host
+from mvmnix.launch.templates.record import TemplateKey
+from mvmnix.launch.templates.store import NoTemplateError, Template
+from mvmnix.plan.plan import Plan
+from mvmnix.sandbox.trusted_executables import program_identity
+from mvmnix.system.procfs import boot_id
+from mvmnix.vmm.port import Acceleration, LaunchSpec, SavedGuest
+
+#: A counter's frequency differs by so much of it between measurements (vmm/tsc.py): one part of so many.
+_TOLERANCE: Final = 300
+
+
+def template_key(plan: VerifiedPlan, host: Host, spec: LaunchSpec) -> TemplateKey:
+    """Return what a template for this machine depends on. Raises NoTemplateError for one that can't have any."""
+    if (why := _unfit(plan.plan, spec.acceleration)) or (manifest := plan.plan.manifest) is None:
+        raise NoTemplateError(why or "the plan names no manifest")
+    invocation = host.hypervisor.invocation(spec)
+    if not invocation.emulated:
+        raise NoTemplateError("the hypervisor can't save guests")
+    programs = (invocation.argv[0], *host.hypervisor.files)
+    return TemplateKey(
+        manifest=manifest,
+        vcpus=spec.vcpus,
+        memory_mib=spec.memory_mib,
+        command_line=spec.command_line,
+        emulated=invocation.emulated,
+        protocol=PROTOCOL_VERSION,
+        boot=boot_id(),
+        programs=tuple(program_identity(path) or (path,) for path in programs),
+    )
+
+
+def _unfit(plan: Plan, acceleration: Acceleration) -> str:
+    """Why no machine of this plan can start warm; "" where one can."""
+    reasons = (
+        (acceleration is not Acceleration.TCG, "a machine under KVM starts cold: that it can be saved isn't tested"),
+        (bool(plan.shares), "a machine with shares starts cold"),
+        (plan.data is not None, "a machine with a data disk starts cold"),
+        (plan.network is not None, "a machine with a network starts cold"),
+    )
+    return next((why for holds, why in reasons if holds), "")
+
+
+def warm_spec(plan: VerifiedPlan, host: Host, spec: LaunchSpec) -> tuple[LaunchSpec, Template]:
+    """Return the machine as one that begins as its template, and that, to be closed. Raises NoTemplateError."""
+    template = host.templates.find(template_key(plan, host, spec))
+    told = template.record.tsc_khz
+    if abs(spec.tsc_khz - told) > told // _TOLERANCE:
+        template.close()
+        raise NoTemplateError("the host's time stamp counter has another frequency than when the template was made")
+    saved = SavedGuest(template.memory, template.state, restores=True)
+    return replace(spec, tsc_khz=told, saved=saved), template

@@ -1,0 +1,93 @@
+"""A guest's memory in memfds: the one that a template leaves behind, and the sealed copy that machines start from.
+
+Two memfds, never one. What the template's hypervisor mapped, another user's process may have mapped writable, too: so
+it is read once and closed. The copy was writable in this process alone until it was sealed, and what is sealed is
+hashed afterwards (memfd_create(2), fcntl(2) F_ADD_SEALS).
+"""
+
+import errno
+import fcntl
+import hashlib
+import os
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+from mvmnix.model import Digest
+from mvmnix.system import store
+
+#: Bytes of the pieces in which memory is kept; those that hold nothing but zeros are left out.
+BLOCK: Final = 65536
+_ZEROS: Final = bytes(BLOCK)
+_SEALED: Final = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
+
+
+def make_shared(size: int, name: str) -> int:
+    """Return a memfd of so many zeros that a hypervisor under any uid may open and write."""
+    fd = os.memfd_create(name, os.MFD_CLOEXEC)
+    try:
+        os.ftruncate(fd, size)
+        os.fchmod(fd, 0o666)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
+def blocks(fd: int) -> Iterator[tuple[int, bytes]]:
+    """Yield offsets and bytes of the blocks that hold anything, in order."""
+    size, at = os.fstat(fd).st_size, 0
+    while (at := _next_data(fd, at, size)) < size:
+        data = os.pread(fd, BLOCK, at)
+        if data != _ZEROS[: len(data)]:
+            yield at, data
+        at += BLOCK
+
+
+def _next_data(fd: int, at: int, size: int) -> int:
+    """Return where the first block from `at` on begins that is not a hole; `size` without one."""
+    try:
+        return os.lseek(fd, at, os.SEEK_DATA) // BLOCK * BLOCK
+    except OSError as error:
+        if error.errno != errno.ENXIO:
+            raise
+        return size
+
+
+def digest(pieces: Iterable[tuple[int, bytes]]) -> Digest:
+    """SHA-256 over the offset, 8 bytes in big-endian order, and the bytes of each block of `blocks`."""
+    found = hashlib.sha256()
+    for offset, data in pieces:
+        found.update(offset.to_bytes(8, "big"))
+        found.update(data)
+    return Digest(found.hexdigest())
+
+
+def sealed_copy(pieces: Iterable[tuple[int, bytes]], size: int, expected: Digest, name: str) -> int:
+    """Return a memfd that holds these blocks, which no process can change, and any uid may read.
+
+    Raises ValueError where what was sealed has another digest; OSError, also EBUSY where
+    another process has mapped it for writing.
+    """
+    fd = os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    try:
+        os.fchmod(fd, 0o600)
+        os.ftruncate(fd, size)
+        for offset, data in pieces:
+            os.pwrite(fd, data, offset)
+        store.seal(fd, _SEALED)
+        _must_be(fd, size, expected)
+        os.fchmod(fd, 0o444)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
+def _must_be(fd: int, size: int, expected: Digest) -> None:
+    if os.fstat(fd).st_size != size or digest(blocks(fd)) != expected:
+        raise ValueError("the memory is not what was kept")
+
+
+def is_sealed(fd: int) -> bool:
+    """Whether no process can change it any more."""
+    return fcntl.fcntl(fd, fcntl.F_GET_SEALS) & _SEALED == _SEALED

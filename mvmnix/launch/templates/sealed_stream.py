@@ -1,0 +1,93 @@
+"""A stream of bytes sealed in chunks: the STREAM construction over AES-256-GCM; files are the caller's.
+
+Hoang, Reyhanitabar, Rogaway and Vizár, "Online Authenticated-Encryption and its Nonce-Reuse Misuse-Resistance" (2015):
+each chunk's nonce is its number and whether it is the last one, so chunks that are left out, added, swapped or cut off
+don't open. The key of a stream is derived from the host's, a salt of its own and what it is about (HKDF, RFC 5869), so
+no stream opens as another one.
+"""
+
+import os
+from collections.abc import Iterable, Iterator
+from itertools import pairwise
+from typing import IO, Final
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+#: Bytes of the key that streams' keys are derived from.
+KEY_BYTES: Final = 32
+#: Plain bytes of each chunk but the last one, which may have fewer, or none.
+CHUNK: Final = 1 << 20
+_MAGIC: Final = b"mvmnix sealed stream 1\n"
+_SALT: Final = 32
+_TAG: Final = 16
+#: Chunks of one stream, so that it holds at most 1 TiB.
+_MOST: Final = 1 << 20
+
+
+def seal_stream(key: bytes, about: bytes, data: Iterable[bytes], file: IO[bytes]) -> None:
+    """Write `data` to a file, sealed under a key of KEY_BYTES and bound to `about`. Raises OSError, ValueError."""
+    salt = os.urandom(_SALT)
+    cipher = _cipher(key, salt, about)
+    file.write(_MAGIC + salt)
+    for number, (chunk, is_last) in enumerate(_marked(_chunks(data))):
+        file.write(cipher.encrypt(_nonce(number, is_last=is_last), chunk, None))
+
+
+def open_stream(key: bytes, about: bytes, file: IO[bytes]) -> Iterator[bytes]:
+    """Yield the chunks of a file of `seal_stream`, each once it is known to be what was sealed there.
+
+    Raises ValueError for any other file, also one that was cut off behind a chunk; then it has yielded what precedes
+    that, so nothing is to be used before the end.
+    """
+    head = file.read(len(_MAGIC) + _SALT)
+    if len(head) != len(_MAGIC) + _SALT or not head.startswith(_MAGIC):
+        raise ValueError("it is no sealed stream")
+    cipher = _cipher(key, head[len(_MAGIC) :], about)
+    for number, (sealed, is_last) in enumerate(_marked(iter(lambda: file.read(CHUNK + _TAG), b""))):
+        try:
+            yield cipher.decrypt(_nonce(number, is_last=is_last), sealed, None)
+        except InvalidTag:
+            raise ValueError(f"its chunk {number} is not what was sealed") from None
+    # a file without a chunk has no last one
+    if file.tell() == len(head):
+        raise ValueError("it has no chunk")
+
+
+def _chunks(data: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield the same bytes in portions of CHUNK; at least one, which may be empty."""
+    waiting = bytearray()
+    for portion in data:
+        waiting += portion
+        while len(waiting) > CHUNK:
+            yield bytes(waiting[:CHUNK])
+            del waiting[:CHUNK]
+    yield bytes(waiting)
+
+
+def _marked(chunks: Iterator[bytes]) -> Iterator[tuple[bytes, bool]]:
+    """Yield each chunk, and whether it is the last one."""
+    last: bytes | None = None
+    for before, last in pairwise(_with_end(chunks)):
+        if before is not None:
+            yield before, last is None
+
+
+def _with_end(chunks: Iterator[bytes]) -> Iterator[bytes | None]:
+    yield from chunks
+    yield None
+
+
+def _nonce(number: int, *, is_last: bool) -> bytes:
+    if number >= _MOST:
+        raise ValueError(f"a sealed stream has at most {_MOST} chunks")
+    return number.to_bytes(11, "big") + bytes([is_last])
+
+
+def _cipher(key: bytes, salt: bytes, about: bytes) -> AESGCM:
+    if len(key) != KEY_BYTES:
+        raise ValueError(f"a sealing key has {KEY_BYTES} bytes, not {len(key)}")
+    derived = HKDF(hashes.SHA256(), KEY_BYTES, salt, b"mvmnix sealed stream\0" + about).derive(key)
+    return AESGCM(derived)

@@ -1,0 +1,249 @@
+"""Keeps templates, sealed, and opens them as memory that machines start from: verified once, shared from then on.
+
+A file is worth nothing without the host's sealing key, and is bound to what it is about: the digest of the template's
+key, which is its name. What was opened is held by `Held`, where there is one that outlives this process.
+"""
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import chain
+from typing import Final, Protocol, override
+
+from mvmnix.launch.templates import guest_memory
+from mvmnix.launch.templates.record import LIMIT, TemplateKey, TemplateRecord
+from mvmnix.launch.templates.sealed_stream import open_stream, seal_stream
+from mvmnix.model import Digest
+from mvmnix.system import store
+from mvmnix.system.private_dirs import Directory
+
+#: What precedes each block of memory in the stream: its offset.
+_OFFSET: Final = 8
+_LENGTH: Final = 4
+_SUFFIX: Final = ".template"
+#: Bytes that all templates may take on the disk.
+MOST_BYTES: Final = 4 << 30
+
+
+class NoTemplateError(Exception):
+    """There is no template to start from; the text says why, in words for the user."""
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """A template that a machine starts from: two sealed memfds, which any process may read and none can change.
+
+    `state` is a descriptor for this machine alone: its reader moves the position in it.
+    """
+
+    record: TemplateRecord
+    memory: int
+    state: int
+
+    def close(self) -> None:
+        """Close both."""
+        os.close(self.memory)
+        os.close(self.state)
+
+
+@dataclass(frozen=True, slots=True)
+class KeptTemplate:
+    """A template's file: what is sealed in it, its size in bytes, when it was last used, in seconds since 1970."""
+
+    record: TemplateRecord
+    size: int
+    used: float
+
+
+class Held(Protocol):
+    """Templates that were opened before, by the digests of their keys."""
+
+    def take(self, key: Digest) -> Template | None:
+        """Return it with descriptors of the caller's own; None where it isn't held."""
+
+    def give(self, template: Template) -> None:
+        """Hold it; the descriptors stay the caller's."""
+
+
+class NothingHeld(Held):
+    """Where no process outlives this one."""
+
+    @override
+    def take(self, key: Digest) -> None:
+        """Return None."""
+
+    @override
+    def give(self, template: Template) -> None:
+        """Do nothing."""
+
+
+NOTHING_HELD: Final[Held] = NothingHeld()
+
+
+class Templates:
+    """The templates of a user. `key` reads the sealing key; `policy` is that in force, revocations included."""
+
+    def __init__(self, directory: Directory, key: Callable[[], bytes], policy: Digest, held: Held) -> None:
+        self._directory = directory
+        self._key = key
+        self._policy = policy
+        self._held = held
+
+    @property
+    def policy(self) -> Digest:
+        """The policy under which templates are made, and machines start from them."""
+        return self._policy
+
+    def keep(self, record: TemplateRecord, state: bytes, memory: int) -> None:
+        """Seal a template, in the place of an older one of its key. Raises OSError."""
+        data = record.to_bytes()
+        pieces = (offset.to_bytes(_OFFSET, "big") + block for offset, block in guest_memory.blocks(memory))
+        head = len(data).to_bytes(_LENGTH, "big") + data + state
+        temporary, fd = self._directory.create_temporary(record.key.hex)
+        try:
+            with os.fdopen(fd, "wb") as file:
+                seal_stream(self._key(), record.key.raw, chain((head,), pieces), file)
+                file.flush()
+                os.fsync(file.fileno())
+                self._directory.rename(temporary, record.key.hex + _SUFFIX)  # before it is closed, or it is swept
+        except BaseException:
+            self._directory.remove(temporary)
+            raise
+
+    def find(self, key: TemplateKey) -> Template:
+        """Return a template for machines of this key; it is the caller's to close.
+
+        Raises NoTemplateError where none is kept, or what is kept isn't to be used: then it is gone.
+        """
+        digest = key.digest
+        template = self._held.take(digest)
+        is_held = template is not None
+        if template is None:
+            template = self._opened(digest)
+        try:
+            self._check(template.record, key)
+        except NoTemplateError:
+            template.close()
+            self.remove(digest)
+            raise
+        if not is_held:
+            self._held.give(template)
+        self._touch(digest)
+        return template
+
+    def _check(self, record: TemplateRecord, key: TemplateKey) -> None:
+        if record.policy != self._policy:
+            raise NoTemplateError("the trust policy, or what is revoked, has changed since the template was made")
+        if (record.key, record.boot) != (key.digest, key.boot):
+            raise NoTemplateError("the template is of another machine")
+
+    def _opened(self, digest: Digest) -> Template:
+        try:
+            fd = self._directory.open_file(digest.hex + _SUFFIX)
+        except FileNotFoundError:
+            raise NoTemplateError("no template is kept for it: mvm warm") from None
+        try:
+            with os.fdopen(fd, "rb") as file:
+                return _read(_Source(open_stream(self._key(), digest.raw, file)))
+        except (ValueError, OSError) as error:
+            self.remove(digest)
+            raise NoTemplateError(f"the template can't be used: {error}") from error
+
+    def list(self) -> tuple[KeptTemplate, ...]:
+        """Return those that are kept, the last used one first; files that don't open are left out."""
+        found = []
+        for name in self._names():
+            with suppress(ValueError, FileNotFoundError), os.fdopen(self._directory.open_file(name), "rb") as file:
+                status = os.fstat(file.fileno())
+                digest = Digest(name.removesuffix(_SUFFIX))
+                record = _read_record(_Source(open_stream(self._key(), digest.raw, file)))
+                found.append(KeptTemplate(record, status.st_size, status.st_mtime))
+        return tuple(sorted(found, key=lambda kept: -kept.used))
+
+    def remove(self, digest: Digest) -> None:
+        """Remove a template, if it is there."""
+        self._directory.remove(digest.hex + _SUFFIX)
+
+    def prune(self, boot: str, most: int = MOST_BYTES) -> tuple[Digest, ...]:
+        """Remove files of other boots of the host or another policy, then the least recently used beyond `most` bytes.
+
+        Returns the keys of what was removed.
+        """
+        removed, total = [], 0
+        for kept in self.list():
+            total += kept.size
+            if kept.record.boot != boot or kept.record.policy != self._policy or total > most:
+                removed.append(kept.record.key)
+                total -= kept.size
+        readable = {kept.record.key.hex for kept in self.list()}
+        removed += [Digest(name.removesuffix(_SUFFIX)) for name in self._names() if name[:64] not in readable]
+        for digest in removed:
+            self.remove(digest)
+        return tuple(removed)
+
+    def _names(self) -> Iterator[str]:
+        return (name for name in self._directory.names() if name.endswith(_SUFFIX) and len(name) == 64 + len(_SUFFIX))
+
+    def _touch(self, digest: Digest) -> None:
+        with suppress(OSError):
+            os.utime(digest.hex + _SUFFIX, dir_fd=self._directory.fd, follow_symlinks=False)
+
+
+class _Source:
+    """Reads exact numbers of bytes of a stream that comes in chunks."""
+
+    def __init__(self, chunks: Iterable[bytes]) -> None:
+        self._chunks = iter(chunks)
+        self._waiting = bytearray()
+
+    def exactly(self, size: int) -> bytes:
+        """Return so many bytes. Raises ValueError at the end of the stream."""
+        found = self.most(size)
+        if len(found) != size:
+            raise ValueError("it ends too early")
+        return found
+
+    def most(self, size: int) -> bytes:
+        """Return so many bytes, or all that is left. Raises ValueError as `open_stream` does."""
+        while len(self._waiting) < size and (chunk := next(self._chunks, None)) is not None:
+            self._waiting += chunk
+        found = bytes(self._waiting[:size])
+        del self._waiting[:size]
+        return found
+
+
+def _read_record(source: _Source) -> TemplateRecord:
+    length = int.from_bytes(source.exactly(_LENGTH), "big")
+    if length > LIMIT:
+        raise ValueError("its record is too long")
+    return TemplateRecord.from_bytes(source.exactly(length))
+
+
+def _read(source: _Source) -> Template:
+    record = _read_record(source)
+    state = source.exactly(record.state_bytes)
+    if Digest.of(state) != record.state:
+        raise ValueError("the state of its devices is not what was kept")
+    size = record.memory_mib << 20
+    memory = guest_memory.sealed_copy(_pieces(source, size), size, record.memory, "mvmnix-template")
+    try:
+        return Template(record, memory, _readable(store.sealed_memory(state, name="mvmnix-template-state")))
+    except BaseException:
+        os.close(memory)
+        raise
+
+
+def _pieces(source: _Source, size: int) -> Iterator[tuple[int, bytes]]:
+    while head := source.most(_OFFSET):
+        offset = int.from_bytes(head, "big")
+        yield offset, source.exactly(min(guest_memory.BLOCK, size - offset) if offset < size else 0)
+
+
+def _readable(fd: int) -> int:
+    """The same memory, for reading alone, by any uid."""
+    try:
+        os.fchmod(fd, 0o444)
+        return os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_CLOEXEC)
+    finally:
+        os.close(fd)
