@@ -31,7 +31,8 @@ from mvmnix.launch.runtime.creation import check_creation
 from mvmnix.launch.runtime.creation import create_home as register
 from mvmnix.launch.runtime.host import Host
 from mvmnix.launch.templates.sealing_key import read_or_make
-from mvmnix.launch.templates.store import NOTHING_HELD, Held, Templates
+from mvmnix.launch.templates.store import Templates
+from mvmnix.launch.templates.template import NOTHING_HELD, Held
 from mvmnix.machines.machine_dir import PLAN, read_kept
 from mvmnix.machines.registry import waiting_machine
 from mvmnix.machines.retention import MachineKind, Retention, discard, mark, prune
@@ -128,7 +129,13 @@ def open_templates(context: Context, held: Held = NOTHING_HELD) -> Templates:
     return Templates(directory, partial(read_or_make, context.keys), context.policy.state, held)
 
 
-def open_host(context: Context, notice: Callable[[str], None], means: Means, backend: Backend = Backend.QEMU) -> Host:
+def open_host(
+    context: Context,
+    notice: Callable[[str], None],
+    means: Means,
+    backend: Backend = Backend.QEMU,
+    held: Held = NOTHING_HELD,
+) -> Host:
     """What machines are given. Raises MvmnixError when there is no usable hypervisor, as `backends.find` does."""
     hypervisor, jail = backends.find(backend), open_jail(context)
     host = Host(
@@ -141,7 +148,7 @@ def open_host(context: Context, notice: Callable[[str], None], means: Means, bac
         replay=open_replay(context, notice),
         notice=notice,
         means=means,
-        templates=open_templates(context),
+        templates=open_templates(context, held),
         own=tuple(context.roots.paths.values()),
     )
     context.at_end(host.loop.close)
@@ -166,10 +173,10 @@ def admit_plan(context: Context, bundle: bytes, image: str = "", vsa: str = "") 
         yield verified
 
 
-def host_for(context: Context, plan: VerifiedPlan, means: Means) -> Host:
+def host_for(context: Context, plan: VerifiedPlan, means: Means, held: Held = NOTHING_HELD) -> Host:
     """What a machine on the plan's backend is given. A refusal [backend-unavailable] is in the audit log."""
     with context.recorded(plan=plan.digest):
-        return open_host(context, context.frontend.notice, means, plan.plan.backend)
+        return open_host(context, context.frontend.notice, means, plan.plan.backend, held)
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from typing import Final
 from mvmnix.launch.control import launcher_socket
 from mvmnix.launch.control.caller_check import CallerCheck
 from mvmnix.launcher import server, session
+from mvmnix.launcher.held_templates import HeldTemplates
 from mvmnix.system import prctl, process_identity
 from mvmnix.system.descriptors import close_listening
 from mvmnix.system.private_dirs import Directory
@@ -83,7 +84,8 @@ def _listen(directory: Directory, key: str, check: CallerCheck, reply_fd: int, f
         gc.collect()
         gc.freeze()  # forks share what was imported, and no collection writes to it
         try:
-            server.Server(listening, lambda connection: session.serve(connection, check)).run()
+            held = HeldTemplates()
+            server.Server(listening, lambda connection: session.serve(connection, check, held), held).run()
         finally:
             launcher_socket.forget(directory, key)
 

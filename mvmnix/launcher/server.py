@@ -15,11 +15,13 @@ import termios
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from itertools import pairwise
 from typing import Final
 
 from mvmnix.errors import MvmnixError
 from mvmnix.launch.control.codec import encode
 from mvmnix.launch.control.failure import Failure
+from mvmnix.launcher.held_templates import HeldTemplates
 from mvmnix.system.descriptors import close_listening, hang_up, send_packet
 
 #: Seconds without a caller after which the launcher ends.
@@ -37,8 +39,16 @@ _PAUSE: Final = 0.1
 class Server:
     """Serves a listening socket; `serve` is called in a fork, with a connection, and answers its exit status."""
 
-    def __init__(self, listening: socket.socket, serve: Callable[[socket.socket], int], *, idle: float = IDLE) -> None:
+    def __init__(
+        self,
+        listening: socket.socket,
+        serve: Callable[[socket.socket], int],
+        templates: HeldTemplates,
+        *,
+        idle: float = IDLE,
+    ) -> None:
         self._listening = listening
+        self._templates = templates
         self._serve = serve
         self._idle = idle
         self._silent: dict[int, tuple[socket.socket, float]] = {}
@@ -65,6 +75,7 @@ class Server:
         """Wait for a connection or its first bytes, and deal with them; return whether there was anything."""
         poll = select.poll()
         poll.register(self._listening, select.POLLIN)
+        poll.register(self._templates, select.POLLIN)
         for fd in self._silent:
             poll.register(fd, select.POLLIN)
         dues = [since + _PATIENCE for _, since in self._silent.values()]
@@ -76,6 +87,8 @@ class Server:
                 self._fork(connection)
             else:  # it has hung up
                 hang_up(connection)
+        if self._templates.fileno() in ready:
+            self._templates.receive()
         if self._listening.fileno() in ready:
             self._accept()
         self._drop_late()
@@ -127,13 +140,17 @@ class Server:
         try:
             for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD):
                 signal.signal(number, signal.SIG_DFL)
-            own = connection.fileno()
-            os.closerange(3, own)
-            os.closerange(own + 1, _LAST)
+            _close_all_but(connection.fileno(), *self._templates.descriptors)
             os.setsid()
             status = self._serve(connection)
         finally:
             os._exit(status)  # nothing of the launcher's is to be cleaned up here
+
+
+def _close_all_but(*kept: int) -> None:
+    """Close all descriptors but the standard ones and these."""
+    for before, after in pairwise((2, *sorted(kept), _LAST)):
+        os.closerange(before + 1, after)
 
 
 def _dismiss(connection: socket.socket, error: OSError) -> None:

@@ -42,6 +42,7 @@ from mvmnix.launch.runtime.host import Host
 from mvmnix.launch.runtime.machine import Machine
 from mvmnix.launch.runtime.save_template import save_template
 from mvmnix.launch.runtime.supervisor import SupervisedEnd, supervise
+from mvmnix.launch.templates.template import NOTHING_HELD, Held
 from mvmnix.launcher.conversation import Conversation
 from mvmnix.launcher.guest_relay import GuestRelay
 from mvmnix.machines.exit_status import ExitStatus
@@ -56,16 +57,23 @@ from mvmnix.system.store import read_sealed
 
 
 def perform(
-    conversation: Conversation, check: CallerCheck, request: StartRequest, descriptors: Mapping[str, int]
+    conversation: Conversation,
+    check: CallerCheck,
+    request: StartRequest,
+    descriptors: Mapping[str, int],
+    held: Held | None = None,
 ) -> Created | Ended:
-    """Do what was asked, to its end; what the caller is told last. Raises what goes wrong, for the caller to hear."""
+    """Do what was asked, to its end; what the caller is told last. Raises what goes wrong, for the caller to hear.
+
+    `held` are the templates that were opened before.
+    """
     try:
         temporary.apply()
         with Roots.from_environment(os.environ) as roots, Context(roots, conversation) as context:
             _check_roots(roots, descriptors)  # 1
             # a password that the configuration refers to is the caller's to read
             context.signer = Signer(context.keys, lambda: replace(context.config, key_password=None), conversation)
-            return _Performance(context, conversation, check, request, descriptors).run()
+            return _Performance(context, conversation, check, request, descriptors, held=held or NOTHING_HELD).run()
     except MvmnixError as error:
         from mvmnix.api.failure_log import keep_failure  # noqa: PLC0415 - only failures pay for it
 
@@ -112,8 +120,11 @@ class _Performance:
         check: CallerCheck,
         request: StartRequest,
         descriptors: Mapping[str, int],
+        *,
+        held: Held,
     ) -> None:
         self._context = context
+        self._held = held
         self._conversation = conversation
         self._check = check
         self._request = request
@@ -132,7 +143,7 @@ class _Performance:
         with self._admit() as (plan, created):  # 2
             if self._request.terminal is not None:
                 refuse_terminal(self._context, plan)
-            host = host_for(self._context, plan, self._conversation)
+            host = host_for(self._context, plan, self._conversation, self._held)
             self._conversation.watch(host.loop)
             kind = MachineKind.BUILD if self._request.is_build else MachineKind.RUN
             with retain(host, self._request.retention, kind) as mark_ready:
@@ -179,6 +190,7 @@ class _Performance:
             with stopping_signals(host.loop):
                 return SupervisedEnd(0, save_template(plan, host))
         if plan.plan.backend is Backend.CONTAINER:
+            host.templates.close()
             return self._run_container(plan, host, mark_ready)
         relay = partial(GuestRelay, self._conversation, host.loop)
         services: dict[int, ServiceFactory] = {port: partial(relay, port) for port in self._request.ports}

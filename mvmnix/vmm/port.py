@@ -161,14 +161,21 @@ class LaunchSpec:
 class Invocation:
     """How a hypervisor is started: its arguments (the first is the executable's absolute path), and what it added.
 
-    `overhead_mib` is the memory that it may need beside the guest's. `emulated` are the kinds of machine and processor
-    that the guest sees, in its own words; none where it can't save guests.
+    `overhead_mib` is the memory that it may need beside the guest's.
     """
 
     argv: tuple[str, ...]
     additions: tuple[Addition, ...]
     overhead_mib: int = 512
-    emulated: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Emulation:
+    """A hypervisor's executable by its absolute path; the machine and the processor that a guest sees, in its words."""
+
+    program: str
+    machine: str
+    processor: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,6 +256,9 @@ class Hypervisor(Protocol):
     @property
     def files(self) -> tuple[str, ...]:
         """Absolute paths of all that it reads by name when it starts, firmware included, libraries not."""
+
+    def emulation(self, acceleration: Acceleration) -> Emulation | None:
+        """What a saved guest depends on; None where it can't save any."""
 
     def invocation(self, spec: LaunchSpec) -> Invocation:
         """How to start this machine."""

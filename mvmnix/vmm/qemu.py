@@ -18,6 +18,7 @@ from mvmnix.vmm.port import (
     Acceleration,
     Attachment,
     DataAttachment,
+    Emulation,
     Hypervisor,
     Invocation,
     LaunchSpec,
@@ -99,9 +100,12 @@ class Qemu(Hypervisor):
         return QmpMonitor()
 
     @override
+    def emulation(self, acceleration: Acceleration) -> Emulation:
+        return Emulation(self.executable, MACHINE, _processor(acceleration))
+
+    @override
     def invocation(self, spec: LaunchSpec) -> Invocation:
         additions = _additions(spec)
-        cpu = TRANSLATED_CPU if spec.acceleration is Acceleration.TCG else "max"
         command_line = " ".join((spec.command_line, *map(str, additions)))
         argv = (
             self.executable,
@@ -111,7 +115,7 @@ class Qemu(Hypervisor):
             *("-bios", self.bios),
             *_kvm_device(spec.kvm),
             *("-accel", _accelerator(spec)),
-            *("-cpu", cpu),
+            *("-cpu", _processor(spec.acceleration)),
             *("-smp", str(spec.vcpus)),
             *("-m", str(spec.memory_mib)),
             *("-kernel", f"/proc/self/fd/{spec.kernel}"),
@@ -129,7 +133,11 @@ class Qemu(Hypervisor):
             *(_saved(spec.saved) if spec.saved is not None else ()),
         )
         buffer = _translation_buffer(spec.memory_mib) if spec.acceleration is Acceleration.TCG else 0
-        return Invocation(argv, additions, overhead_mib=OVERHEAD_MIB + buffer, emulated=(MACHINE, cpu))
+        return Invocation(argv, additions, overhead_mib=OVERHEAD_MIB + buffer)
+
+
+def _processor(acceleration: Acceleration) -> str:
+    return TRANSLATED_CPU if acceleration is Acceleration.TCG else "max"
 
 
 def _accelerator(spec: LaunchSpec) -> str:

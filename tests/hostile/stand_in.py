@@ -53,6 +53,10 @@ class StandIn(Hypervisor):
         return ()
 
     @override
+    def emulation(self, acceleration: Acceleration) -> None:
+        """None: it saves no guest."""
+
+    @override
     def monitor(self) -> QmpMonitor:
         return QmpMonitor()
 

@@ -15,7 +15,7 @@ from mvmnix.launch.container.oci_config import ROOT
 from mvmnix.plan.backend import Backend
 from mvmnix.sandbox.bubblewrap import BUBBLEWRAP, NOBODY
 from mvmnix.sandbox.trusted_executables import Candidates, locate
-from mvmnix.vmm.port import Hypervisor, Invocation, LaunchSpec, Monitor
+from mvmnix.vmm.port import Acceleration, Hypervisor, Invocation, LaunchSpec, Monitor
 
 CRUN: Final = Candidates("crun", ("/usr/bin/crun",), "apt-get install --no-install-recommends crun")
 UNPACKER: Final = Candidates(
@@ -85,6 +85,10 @@ class Crun(Hypervisor):
     @override
     def files(self) -> tuple[str, ...]:
         return ()
+
+    @override
+    def emulation(self, acceleration: Acceleration) -> None:
+        """None: it saves no guest."""
 
     @override
     def monitor(self) -> Monitor:

@@ -51,7 +51,8 @@ from mvmnix.launch.runtime.vm_process import Guest, Preparation
 from mvmnix.launch.runtime.warm import template_key, warm_spec
 from mvmnix.launch.shares.setup import ShareContext, Shares
 from mvmnix.launch.templates.record import TemplateKey
-from mvmnix.launch.templates.store import NoTemplateError, Template
+from mvmnix.launch.templates.store import NoTemplateError
+from mvmnix.launch.templates.template import Template
 from mvmnix.machines.ending import EndReason
 from mvmnix.machines.machine_dir import MachineHome
 from mvmnix.machines.status import MachineState
@@ -270,6 +271,8 @@ def _warmed(plan: VerifiedPlan, host: Host, spec: LaunchSpec, *, is_cold: bool) 
     except NoTemplateError as error:
         log.info("templates", "a cold start: %s", error)
         return spec, None
+    finally:
+        host.templates.close()
 
 
 def _named(config: GuestConfig, plan: VerifiedPlan, home: MachineHome) -> GuestConfig:

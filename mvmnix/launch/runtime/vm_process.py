@@ -20,7 +20,7 @@ from mvmnix.launch.agent.port_forward import ServiceFactory
 from mvmnix.launch.data.setup import PreparedDisk
 from mvmnix.launch.shares.setup import Shares
 from mvmnix.launch.templates.record import TemplateRecord
-from mvmnix.launch.templates.store import Template
+from mvmnix.launch.templates.template import Template
 from mvmnix.network.host.setup import MachineNetwork
 from mvmnix.network.supervisor_messages import NetworkEvent
 from mvmnix.system.loop import Loop, Timer

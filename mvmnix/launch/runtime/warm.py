@@ -7,7 +7,8 @@ from mvmnix.launch.agent.frames import PROTOCOL_VERSION
 from mvmnix.launch.gate.verify import VerifiedPlan
 from mvmnix.launch.runtime.host import Host
 from mvmnix.launch.templates.record import TemplateKey
-from mvmnix.launch.templates.store import NoTemplateError, Template
+from mvmnix.launch.templates.store import NoTemplateError
+from mvmnix.launch.templates.template import Template
 from mvmnix.plan.plan import Plan
 from mvmnix.sandbox.trusted_executables import program_identity
 from mvmnix.system.procfs import boot_id
@@ -21,16 +22,16 @@ def template_key(plan: VerifiedPlan, host: Host, spec: LaunchSpec) -> TemplateKe
     """Return what a template for this machine depends on. Raises NoTemplateError for one that can't have any."""
     if (why := _unfit(plan.plan, spec.acceleration)) or (manifest := plan.plan.manifest) is None:
         raise NoTemplateError(why or "the plan names no manifest")
-    invocation = host.hypervisor.invocation(spec)
-    if not invocation.emulated:
+    if (emulation := host.hypervisor.emulation(spec.acceleration)) is None:
         raise NoTemplateError("the hypervisor can't save guests")
-    programs = (invocation.argv[0], *host.hypervisor.files)
+    programs = (emulation.program, *host.hypervisor.files)
     return TemplateKey(
         manifest=manifest,
         vcpus=spec.vcpus,
         memory_mib=spec.memory_mib,
         command_line=spec.command_line,
-        emulated=invocation.emulated,
+        machine=emulation.machine,
+        processor=emulation.processor,
         protocol=PROTOCOL_VERSION,
         boot=boot_id(),
         programs=tuple(program_identity(path) or (path,) for path in programs),

@@ -89,5 +89,13 @@ def _must_be(fd: int, size: int, expected: Digest) -> None:
 
 
 def is_sealed(fd: int) -> bool:
-    """Whether no process can change it any more."""
-    return fcntl.fcntl(fd, fcntl.F_GET_SEALS) & _SEALED == _SEALED
+    """Whether it is memory that no process can change any more."""
+    try:
+        return fcntl.fcntl(fd, fcntl.F_GET_SEALS) & _SEALED == _SEALED
+    except OSError:
+        return False
+
+
+def reopened(fd: int) -> int:
+    """Return another descriptor of the same memory, at its beginning, for reading alone."""
+    return os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_CLOEXEC)

@@ -9,11 +9,12 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain
-from typing import Final, Protocol, override
+from typing import Final
 
 from mvmnix.launch.templates import guest_memory
 from mvmnix.launch.templates.record import LIMIT, TemplateKey, TemplateRecord
 from mvmnix.launch.templates.sealed_stream import open_stream, seal_stream
+from mvmnix.launch.templates.template import Held, Template
 from mvmnix.model import Digest
 from mvmnix.system import store
 from mvmnix.system.private_dirs import Directory
@@ -31,54 +32,12 @@ class NoTemplateError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Template:
-    """A template that a machine starts from: two sealed memfds, which any process may read and none can change.
-
-    `state` is a descriptor for this machine alone: its reader moves the position in it.
-    """
-
-    record: TemplateRecord
-    memory: int
-    state: int
-
-    def close(self) -> None:
-        """Close both."""
-        os.close(self.memory)
-        os.close(self.state)
-
-
-@dataclass(frozen=True, slots=True)
 class KeptTemplate:
     """A template's file: what is sealed in it, its size in bytes, when it was last used, in seconds since 1970."""
 
     record: TemplateRecord
     size: int
     used: float
-
-
-class Held(Protocol):
-    """Templates that were opened before, by the digests of their keys."""
-
-    def take(self, key: Digest) -> Template | None:
-        """Return it with descriptors of the caller's own; None where it isn't held."""
-
-    def give(self, template: Template) -> None:
-        """Hold it; the descriptors stay the caller's."""
-
-
-class NothingHeld(Held):
-    """Where no process outlives this one."""
-
-    @override
-    def take(self, key: Digest) -> None:
-        """Return None."""
-
-    @override
-    def give(self, template: Template) -> None:
-        """Do nothing."""
-
-
-NOTHING_HELD: Final[Held] = NothingHeld()
 
 
 class Templates:
@@ -117,38 +76,44 @@ class Templates:
         Raises NoTemplateError where none is kept, or what is kept isn't to be used: then it is gone.
         """
         digest = key.digest
-        template = self._held.take(digest)
-        is_held = template is not None
-        if template is None:
-            template = self._opened(digest)
+        template = self._of_file(digest)
         try:
             self._check(template.record, key)
         except NoTemplateError:
             template.close()
             self.remove(digest)
             raise
-        if not is_held:
-            self._held.give(template)
         self._touch(digest)
         return template
+
+    def _of_file(self, digest: Digest) -> Template:
+        """The template in a file, as it is held, or newly opened, and held then."""
+        try:
+            with os.fdopen(self._directory.open_file(digest.hex + _SUFFIX), "rb") as file:
+                inode = os.fstat(file.fileno()).st_ino
+                held = self._held.take(digest)
+                if held is not None and held.inode == inode:
+                    return held
+                if held is not None:  # of a file that was replaced
+                    held.close()
+                opened = _read(_Source(open_stream(self._key(), digest.raw, file)), inode)
+        except FileNotFoundError:
+            raise NoTemplateError("no template is kept for it: mvm warm") from None
+        except (ValueError, OSError) as error:
+            self.remove(digest)
+            raise NoTemplateError(f"the template can't be used: {error}") from error
+        self._held.give(opened)
+        return opened
+
+    def close(self) -> None:
+        """Let go of what is held: the process that has found its template needs no other one."""
+        self._held.close()
 
     def _check(self, record: TemplateRecord, key: TemplateKey) -> None:
         if record.policy != self._policy:
             raise NoTemplateError("the trust policy, or what is revoked, has changed since the template was made")
         if (record.key, record.boot) != (key.digest, key.boot):
             raise NoTemplateError("the template is of another machine")
-
-    def _opened(self, digest: Digest) -> Template:
-        try:
-            fd = self._directory.open_file(digest.hex + _SUFFIX)
-        except FileNotFoundError:
-            raise NoTemplateError("no template is kept for it: mvm warm") from None
-        try:
-            with os.fdopen(fd, "rb") as file:
-                return _read(_Source(open_stream(self._key(), digest.raw, file)))
-        except (ValueError, OSError) as error:
-            self.remove(digest)
-            raise NoTemplateError(f"the template can't be used: {error}") from error
 
     def list(self) -> tuple[KeptTemplate, ...]:
         """Return those that are kept, the last used one first; files that don't open are left out."""
@@ -220,7 +185,7 @@ def _read_record(source: _Source) -> TemplateRecord:
     return TemplateRecord.from_bytes(source.exactly(length))
 
 
-def _read(source: _Source) -> Template:
+def _read(source: _Source, inode: int) -> Template:
     record = _read_record(source)
     state = source.exactly(record.state_bytes)
     if Digest.of(state) != record.state:
@@ -228,7 +193,7 @@ def _read(source: _Source) -> Template:
     size = record.memory_mib << 20
     memory = guest_memory.sealed_copy(_pieces(source, size), size, record.memory, "mvmnix-template")
     try:
-        return Template(record, memory, _readable(store.sealed_memory(state, name="mvmnix-template-state")))
+        return Template(record, memory, _sealed_state(state), inode)
     except BaseException:
         os.close(memory)
         raise
@@ -240,10 +205,10 @@ def _pieces(source: _Source, size: int) -> Iterator[tuple[int, bytes]]:
         yield offset, source.exactly(min(guest_memory.BLOCK, size - offset) if offset < size else 0)
 
 
-def _readable(fd: int) -> int:
-    """The same memory, for reading alone, by any uid."""
+def _sealed_state(data: bytes) -> int:
+    fd = store.sealed_memory(data, name="mvmnix-template-state")
     try:
         os.fchmod(fd, 0o444)
-        return os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_CLOEXEC)
+        return guest_memory.reopened(fd)
     finally:
         os.close(fd)

@@ -79,6 +79,10 @@ class FakeHypervisor(Hypervisor):
         return ()
 
     @override
+    def emulation(self, acceleration: Acceleration) -> None:
+        """None: it saves no guest."""
+
+    @override
     def monitor(self) -> QmpMonitor:
         return QmpMonitor()
 

@@ -35,7 +35,8 @@ from mvmnix.launch.runtime.accelerator import KvmProbe
 from mvmnix.launch.runtime.host import Host
 from mvmnix.launch.runtime.machine import Machine
 from mvmnix.launch.runtime.supervisor import SupervisedEnd, supervise
-from mvmnix.launch.templates.store import NOTHING_HELD, Templates
+from mvmnix.launch.templates.store import Templates
+from mvmnix.launch.templates.template import NOTHING_HELD
 from mvmnix.machines.exit_status import ExitStatus
 from mvmnix.machines.machine_dir import LOCK, machine_ids
 from mvmnix.machines.receipt import Receipt, from_statement

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mvmnix.launch.control.codec import LIMIT
+from mvmnix.launcher.held_templates import HeldTemplates
 from mvmnix.launcher.server import Server
 from mvmnix.system import private_sockets
 from mvmnix.system.descriptors import receive_packet, send_packet
@@ -67,7 +68,7 @@ def serving(
             if child == 0:
                 try:
                     prepare()
-                    Server(listening, serve, idle=idle).run()
+                    Server(listening, serve, HeldTemplates(), idle=idle).run()
                 finally:
                     os._exit(0)
         try:

@@ -532,7 +532,8 @@ def test_nothing_is_left_open(here: House) -> None:
             machine.run(stdout=nowhere, stderr=nowhere)
         journal: AuditLog = host.journal  # type: ignore[assignment]
         log: Directory = host.replay._starts._log  # type: ignore[attr-defined]
-        for directory in (host.machines, host.kvm._cache, journal._directory, host.replay._directory, log):
+        opened = (host.machines, host.kvm._cache, host.replay._directory, host.templates._directory)
+        for directory in (*opened, journal._directory, log):
             directory.close()
         host.loop.close()
 

@@ -1,0 +1,59 @@
+"""A template as machines start from it, and where those that were opened are held."""
+
+import os
+from dataclasses import dataclass
+from typing import Final, Protocol, override
+
+from mvmnix.launch.templates.record import TemplateRecord
+from mvmnix.model import Digest
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """A template that a machine starts from: two sealed memfds, which any process may read and none can change.
+
+    `state` is a descriptor for this machine alone: its reader moves the position in it. `inode` is that of the file
+    from which it was opened.
+    """
+
+    record: TemplateRecord
+    memory: int
+    state: int
+    inode: int
+
+    def close(self) -> None:
+        """Close both."""
+        os.close(self.memory)
+        os.close(self.state)
+
+
+class Held(Protocol):
+    """Templates that were opened before, by the digests of their keys."""
+
+    def take(self, key: Digest) -> Template | None:
+        """Return it with descriptors of the caller's own; None where it isn't held."""
+
+    def give(self, template: Template) -> None:
+        """Hold it; the descriptors stay the caller's."""
+
+    def close(self) -> None:
+        """Let go of all, in this process."""
+
+
+class NothingHeld(Held):
+    """Where no process outlives this one."""
+
+    @override
+    def take(self, key: Digest) -> None:
+        """Return None."""
+
+    @override
+    def give(self, template: Template) -> None:
+        """Do nothing."""
+
+    @override
+    def close(self) -> None:
+        """Do nothing."""
+
+
+NOTHING_HELD: Final[Held] = NothingHeld()

@@ -1,0 +1,117 @@
+"""Holds opened templates between starts, in the launcher, so that the machines of one template share its memory.
+
+A fork that opens a template gives it to the launcher, by a socket that forks alone have; forks find it among their
+descriptors then. The launcher sees to it that this is memory which no process can change, and looks no further: what it
+says is read in forks, which are the user's own processes and trusted with more than that.
+"""
+
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from mvmnix.launch.templates import guest_memory
+from mvmnix.system.descriptors import PacketError, ask_for_senders, receive_packet, send_packet
+
+if TYPE_CHECKING:
+    from mvmnix.launch.templates.template import Template
+    from mvmnix.model import Digest
+
+#: Bytes of a record, at most (launch/templates/record.py); forks have that module, and the launcher needs none.
+_LIMIT: Final = 65536
+#: Templates that are held, and bytes of memory that they may take together; the first that came go first.
+MOST_HELD: Final = 8
+MOST_BYTES: Final = 2 << 30
+_BLOCK: Final = 512
+_KEY: Final = 32
+_INODE: Final = 8
+
+
+@dataclass(frozen=True, slots=True)
+class _Given:
+    """A template as it was given: its key, what follows that in the packet, two memfds."""
+
+    key: bytes
+    said: bytes
+    memory: int
+    state: int
+
+    @property
+    def size(self) -> int:
+        """Bytes of memory that it takes."""
+        return sum(os.fstat(fd).st_blocks for fd in (self.memory, self.state)) * _BLOCK
+
+    def close(self) -> None:
+        """Close both."""
+        os.close(self.memory)
+        os.close(self.state)
+
+
+class HeldTemplates:
+    """Those of one launcher. In the launcher `receive` is called; in a fork of it `take`, `give` and `close`."""
+
+    def __init__(self) -> None:
+        self._ours, self._forks = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        ask_for_senders(self._ours)
+        self._ours.setblocking(False)
+        self._forks.setblocking(False)
+        self._held: dict[bytes, _Given] = {}
+
+    def fileno(self) -> int:
+        """The descriptor that is readable once something was given."""
+        return self._ours.fileno()
+
+    def receive(self) -> None:
+        """Take one that was given, in the place of an older one of its key. What is no template is closed."""
+        try:
+            packet = receive_packet(self._ours, _KEY + _INODE + _LIMIT, 2)
+        except (OSError, PacketError):
+            return
+        if packet.sender is not None:
+            packet.sender.close()
+        memory, *others = packet.descriptors or (-1,)
+        if len(packet.data) < _KEY or len(others) != 1 or not all(map(guest_memory.is_sealed, packet.descriptors)):
+            for fd in packet.descriptors:
+                os.close(fd)
+            return
+        given = _Given(packet.data[:_KEY], packet.data[_KEY:], memory, others[0])
+        if (old := self._held.pop(given.key, None)) is not None:
+            old.close()
+        self._held[given.key] = given
+        while len(self._held) > MOST_HELD or sum(each.size for each in self._held.values()) > MOST_BYTES:
+            self._held.pop(next(iter(self._held))).close()
+
+    @property
+    def descriptors(self) -> Iterator[int]:
+        """What a fork keeps of the launcher's."""
+        yield self._forks.fileno()
+        for given in self._held.values():
+            yield given.memory
+            yield given.state
+
+    def take(self, key: "Digest") -> "Template | None":
+        """Return one with descriptors of the caller's own; None where it isn't held."""
+        from mvmnix.launch.templates.record import TemplateRecord  # noqa: PLC0415 - forks have it
+        from mvmnix.launch.templates.template import Template  # noqa: PLC0415 - as the line above
+
+        given = self._held.get(key.raw)
+        if given is None:
+            return None
+        inode, record = given.said[:_INODE], TemplateRecord.from_bytes(given.said[_INODE:])
+        memory = os.dup(given.memory)
+        return Template(record, memory, guest_memory.reopened(given.state), int.from_bytes(inode, "big"))
+
+    def give(self, template: "Template") -> None:
+        """Have the launcher hold one; the descriptors stay the caller's."""
+        data = template.record.key.raw + template.inode.to_bytes(_INODE, "big") + template.record.to_bytes()
+        with suppress(OSError):  # the launcher has ended, or has much to take
+            send_packet(self._forks, data, (template.memory, template.state))
+
+    def close(self) -> None:
+        """Let go of all in this fork."""
+        for given in self._held.values():
+            given.close()
+        self._held.clear()
+        self._forks.close()
