@@ -199,6 +199,7 @@ from mvmnix.plan.network_endpoints import PublishedPort as PublishedPort
 from mvmnix.plan.network_endpoints import UpstreamProxy as UpstreamProxy
 from mvmnix.plan.plan import Accelerator as Accelerator
 from mvmnix.plan.plan import Plan as Plan
+from mvmnix.plan.plan import Start as Start
 from mvmnix.plan.plan import Use as Use
 from mvmnix.plan.plan import check_terminal as check_terminal
 from mvmnix.plan.plan import plan_statement as plan_statement

@@ -126,7 +126,8 @@ def open_jail(context: Context) -> BubblewrapJail:
 def open_templates(context: Context, held: Held = NOTHING_HELD) -> Templates:
     """The templates that are kept here, under the policy in force."""
     directory = context.keep(context.roots.state.child("templates"))
-    return Templates(directory, partial(read_or_make, context.keys), context.policy.state, held)
+    policy, key = context.policy, partial(read_or_make, context.keys)
+    return Templates(directory, key, policy.state, held, are_allowed=policy.warm_starts)
 
 
 def open_host(

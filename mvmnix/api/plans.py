@@ -31,7 +31,7 @@ from mvmnix.plan.labels import NO_LABELS, Labels
 from mvmnix.plan.limits import PlanLimits
 from mvmnix.plan.network import Action, Network, NetworkRule, WhenGatewayEnds
 from mvmnix.plan.network_endpoints import DEFAULT_RATE, ConnectionRate, PublishedPort, UpstreamProxy
-from mvmnix.plan.plan import Accelerator, Plan, Use, plan_statement
+from mvmnix.plan.plan import Accelerator, Plan, Start, Use, plan_statement
 from mvmnix.plan.secret_reference import SecretReference, SecretTarget
 from mvmnix.plan.share import Share
 from mvmnix.provenance.bundle import envelope, statement
@@ -76,7 +76,8 @@ class PlanOptions:
     """What a plan says besides what its image says; None or nothing: as the image says.
 
     `memory_mib` and `scratch_mib` are MiB, `wall_seconds` bounds the run, `valid_for` the time in which it may start
-    (default: a day). `command`, `directory` and `user` replace the image's own, `environment` is added to the image's
+    (default: a day). `start` says whether the machine may start from a template: a sealed one not, if it isn't said.
+    `command`, `directory` and `user` replace the image's own, `environment` is added to the image's
     and to those of presets.
     """
 
@@ -94,6 +95,7 @@ class PlanOptions:
     limits: PlanLimits = _NO_LIMITS
     backend: Backend = Backend.QEMU
     accelerator: Accelerator | None = None
+    start: Start | None = None
     vcpus: int | None = None
     memory_mib: int | None = None
     scratch_mib: int | None = None
@@ -310,6 +312,7 @@ def _with_means(made: Plan, options: PlanOptions) -> Plan:
         scratch_mib=options.scratch_mib or made.scratch_mib,
         timeouts=replace(made.timeouts, wall_seconds=options.wall_seconds or made.timeouts.wall_seconds),
         accelerator=options.accelerator or made.accelerator,
+        start=options.start or (Start.COLD if made.posture is Posture.SEALED else Start.ANY),
         window=window,
     )
 

@@ -69,6 +69,7 @@ class Account:
             "isolation": str(it.isolation),
             "networkProxy": it.network_proxy,
             "unaskedVerbs": it.unasked_verbs,
+            "warmStarts": it.warm_starts,
             "revoked": [_entry(each) for each in self.revoked()],
             "narrowed": list(self.narrowed()),
         }
@@ -137,6 +138,8 @@ def _stricter(floor: PolicyFile, user: PolicyFile) -> Iterator[str]:
         yield "that no plan may name a proxy is the machine's"
     if user.unasked_verbs is None and floor.unasked_verbs is False:
         yield "that `mvm run` grants no verb unasked is the machine's"
+    if user.warm_starts is None and floor.warm_starts is False:
+        yield "that no machine starts from a template is the machine's"
     if user.expires < floor.expires:
         yield f"the user's file expires before the machine's, which does at {show_time(floor.expires)}"
 

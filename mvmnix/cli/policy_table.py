@@ -112,3 +112,4 @@ def _bounds(it: Account) -> Iterator[Row]:
     yield "isolation", _ISOLATION[policy.isolation]
     yield "network", f"a plan {'may' if policy.network_proxy else 'may not'} have it go out by a proxy"
     yield "verbs", f"a plan of `mvm run` {'may' if policy.unasked_verbs else 'may not'} grant some unasked"
+    yield "warm starts", f"machines {'may' if policy.warm_starts else 'may not'} start from templates"

@@ -51,6 +51,16 @@ class Use(StrEnum):
         return self is not Use.WITHIN_WINDOW
 
 
+class Start(StrEnum):
+    """From what a machine may start: from a template, where one is kept, or by a boot alone.
+
+    Machines of one template share what their kernel drew while it booted (docs/warm.md).
+    """
+
+    ANY = "any"
+    COLD = "cold"
+
+
 @dataclass(frozen=True, slots=True)
 class Window:
     """When a plan may be used: from the first moment, up to but without the second; whole seconds, UTC."""
@@ -102,7 +112,8 @@ class Plan:
     `policy` is the digest of the trust policy that the plan was made under, `provenance` that of the image's bundle;
     `variation` what a builder VM is made to show otherwise in a rebuild, None for every other machine; `secrets` what
     the guest is told in confidence, by reference; `shares` which directories of the host it is given; `data` a disk
-    that it may write, and that ends with it; `network` what it may reach, None for a guest without a network device.
+    that it may write, and that ends with it; `network` what it may reach, None for a guest without a network device;
+    `start` whether it may start from a template.
     """
 
     subjects: tuple[Subject, ...]
@@ -132,6 +143,7 @@ class Plan:
     limits: PlanLimits = NO_LIMITS
     data: DataDisk | None = None
     network: Network | None = None
+    start: Start = Start.ANY
 
     def __post_init__(self) -> None:
         references.check(self.secrets, self.workload.environment)
@@ -292,7 +304,8 @@ def _optional(plan: Plan) -> dict[str, object]:
     stored = {"data": plan.data.shown()} if plan.data is not None else {}
     labelled = {"labels": dict(plan.labels)} if plan.labels else {}
     networked = {"network": networking.to_json(plan.network)} if plan.network is not None else {}
-    return {**shown, **confided, **shared, **limited, **stored, **labelled, **networked}
+    booted = {"start": plan.start} if plan.start is not Start.ANY else {}
+    return {**shown, **confided, **shared, **limited, **stored, **labelled, **networked, **booted}
 
 
 def _parse(record: strict.Record, subjects: tuple[Subject, ...]) -> Plan:
@@ -328,6 +341,7 @@ def _parse(record: strict.Record, subjects: tuple[Subject, ...]) -> Plan:
         limits=record.child("limits", PlanLimits.read) if record.has("limits") else NO_LIMITS,
         data=record.child("data", DataDisk.read) if record.has("data") else None,
         network=record.child("network", networking.from_record) if record.has("network") else None,
+        start=record.choice("start", Start) if record.has("start") else Start.ANY,
     )
 
 

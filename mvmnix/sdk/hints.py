@@ -33,6 +33,7 @@ ARGUMENTS: Final = {
     "--publish": "network=[Publish(…)]",
     "--secret": "secrets=[Secret.env(…)]",
     "--secret-env": "secrets=[Secret.env(…, as_variable=True)]",
+    "--start": "start=",
     "--share": "shares=[Share(…)]",
     "--share-limit": "shared_kib=",
     "--timeout": "timeout=",

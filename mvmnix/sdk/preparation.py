@@ -23,6 +23,8 @@ from mvmnix.plan.fields import LEAST_MIB, MOST_MIB, MOST_VCPUS
 from mvmnix.plan.limits import PlanLimits
 from mvmnix.plan.plan import Accelerator, Use
 from mvmnix.sdk.arguments import between, check_options, choices, seconds
+from mvmnix.plan.plan import Accelerator, Start, Use
+from mvmnix.sdk.arguments import between, check_options, seconds
 from mvmnix.sdk.errors import InvalidArgument, SetupMissing
 from mvmnix.sdk.values import NetworkPart, Secret, Share, network_options
 from mvmnix.words import Words
@@ -55,6 +57,9 @@ class SandboxOptions(TypedDict, total=False):
     """A disk of its own, writable, encrypted, and gone when the machine ends."""
     accelerator: Literal["any", "kvm", "tcg"]
     """What must execute the guest; by default any."""
+    start: Literal["any", "cold"]
+    """From what it may start: "cold", by a boot alone, or "any", also from a template; by default "any", for a sealed
+    image "cold"."""
     backend: Literal["qemu", "container"]
     """What runs it; "container" is Preview, and no microVM. By default "qemu"."""
     timeout: float
@@ -99,6 +104,7 @@ def plan_options(options: SandboxOptions) -> PlanOptions:
         )
         user = User.parse(given["user"]) if "user" in given else None
         accelerator = _choice(Accelerator, given.get("accelerator"))
+        start = _choice(Start, given.get("start"))
         backend = _choice(Backend, given.get("backend")) or Backend.QEMU
     except ValueError as error:
         raise InvalidArgument(str(error), hint='labels={"job": "7"}, user="1000"') from None
@@ -107,6 +113,7 @@ def plan_options(options: SandboxOptions) -> PlanOptions:
         directory=given.get("cwd", ""),
         user=user,
         accelerator=accelerator,
+        start=start,
         backend=backend,
         environment=dict(given.get("env", {})),
         shares=tuple(share.to_plan() for share in given.get("shares", ())),

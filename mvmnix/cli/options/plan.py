@@ -29,6 +29,7 @@ from mvmnix.api import (
     PlanLimits,
     PlanOptions,
     Share,
+    Start,
     parse_labels,
 )
 from mvmnix.cli.options.enum_choice import EnumChoice
@@ -144,6 +145,12 @@ _WORKLOAD_OPTIONS: Final = (
         type=EnumChoice(Accelerator),
         help="What must execute the guest. Default: any.",
     ),
+    click.option(
+        "--start",
+        type=EnumChoice(Start),
+        help="From what it may start: cold, by a boot alone, or any, also from a template (`mvm warm`). Default: any; "
+        "for a sealed image cold.",
+    ),
     env_option("A variable for the guest's commands. May be repeated."),
     click.option("--workdir", "-w", "directory", default="", metavar="DIRECTORY", help="Where its commands run."),
     click.option("--user", "-u", metavar="UID[:GID]", callback=_user, help="As whom they run; never root."),
@@ -230,7 +237,7 @@ _OPTIONS: Final[tuple[Callable[[Callable[..., Any]], Callable[..., Any]], ...]] 
 _LIMITS: Final = (*(field for _, field, *_ in _NUMBERS), "system_calls")
 #: What goes into the noun as the options hand it over.
 _UNCHANGED: Final = (
-    *("command", "labels", "data", "network", "backend", "accelerator", "directory", "user"),
+    *("command", "labels", "data", "network", "backend", "accelerator", "start", "directory", "user"),
     *("vcpus", "memory_mib", "scratch_mib", "wall_seconds"),
 )
 

@@ -9,7 +9,7 @@ from mvmnix.launch.runtime.host import Host
 from mvmnix.launch.templates.record import TemplateKey
 from mvmnix.launch.templates.store import NoTemplateError
 from mvmnix.launch.templates.template import Template
-from mvmnix.plan.plan import Plan
+from mvmnix.plan.plan import Plan, Start
 from mvmnix.sandbox.trusted_executables import program_identity
 from mvmnix.system.procfs import boot_id
 from mvmnix.vmm.port import Acceleration, LaunchSpec, SavedGuest
@@ -20,6 +20,8 @@ _TOLERANCE: Final = 300
 
 def template_key(plan: VerifiedPlan, host: Host, spec: LaunchSpec) -> TemplateKey:
     """Return what a template for this machine depends on. Raises NoTemplateError for one that can't have any."""
+    if not host.templates.are_allowed:
+        raise NoTemplateError("the trust policy lets no machine start from a template")
     if (why := _unfit(plan.plan, spec.acceleration)) or (manifest := plan.plan.manifest) is None:
         raise NoTemplateError(why or "the plan names no manifest")
     if (emulation := host.hypervisor.emulation(spec.acceleration)) is None:
@@ -41,6 +43,7 @@ def template_key(plan: VerifiedPlan, host: Host, spec: LaunchSpec) -> TemplateKe
 def _unfit(plan: Plan, acceleration: Acceleration) -> str:
     """Why no machine of this plan can start warm; "" where one can."""
     reasons = (
+        (plan.start is Start.COLD, "the plan demands a cold start"),
         (acceleration is not Acceleration.TCG, "a machine under KVM starts cold: that it can be saved isn't tested"),
         (bool(plan.shares), "a machine with shares starts cold"),
         (plan.data is not None, "a machine with a data disk starts cold"),

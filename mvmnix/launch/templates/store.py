@@ -41,13 +41,19 @@ class KeptTemplate:
 
 
 class Templates:
-    """The templates of a user. `key` reads the sealing key; `policy` is that in force, revocations included."""
+    """The templates of a user. `key` reads the sealing key; `policy` is that in force, revocations included.
 
-    def __init__(self, directory: Directory, key: Callable[[], bytes], policy: Digest, held: Held) -> None:
+    `are_allowed`: whether that policy lets machines start from templates.
+    """
+
+    def __init__(
+        self, directory: Directory, key: Callable[[], bytes], policy: Digest, held: Held, *, are_allowed: bool = True
+    ) -> None:
         self._directory = directory
         self._key = key
         self._policy = policy
         self._held = held
+        self.are_allowed = are_allowed
 
     @property
     def policy(self) -> Digest:

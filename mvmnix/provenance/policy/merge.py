@@ -78,6 +78,7 @@ def combine(
         verifiers=only.verifiers,
         network_proxy=all(it.network_proxy is not False for it in both),
         unasked_verbs=all(it.unasked_verbs is not False for it in both),
+        warm_starts=all(it.warm_starts is not False for it in both),
     )
 
 
@@ -170,6 +171,8 @@ def _sources(user: PolicyFile, floor: PolicyFile) -> Iterator[str]:
         yield "it lets plans name a proxy for a guest's network, which the floor does not"
     if user.unasked_verbs and floor.unasked_verbs is False:
         yield "it lets `mvm run` grant verbs unasked, which the floor does not"
+    if user.warm_starts and floor.warm_starts is False:
+        yield "it lets machines start from templates, which the floor does not"
 
 
 def _bounds(user: PolicyFile, floor: PolicyFile) -> Iterator[str]:

@@ -49,8 +49,8 @@ class PolicyFile:
 
     `plans` and `rebuilds` are thresholds, None where the file says nothing of them, as are `isolation`,
     `network_proxy`, whether a plan may name one, `unasked_verbs`, whether `mvm run` may grant verbs unasked,
-    and `require_inclusion`: whether `mvm verify`, too, needs a log's proof, and takes neither its promise nor a
-    timestamp.
+    `warm_starts`, whether machines may start from templates, and `require_inclusion`: whether `mvm verify`, too,
+    needs a log's proof, and takes neither its promise nor a timestamp.
     """
 
     serial: int
@@ -69,6 +69,7 @@ class PolicyFile:
     require_inclusion: bool | None = None
     network_proxy: bool | None = None
     unasked_verbs: bool | None = None
+    warm_starts: bool | None = None
 
     @property
     def required_isolation(self) -> Isolation:
@@ -81,9 +82,10 @@ class TrustPolicy:
     """The policy in force. Every source rule has to admit a flake; `digest` is over the exact bytes of all trust.toml.
 
     `serials` are those of SERIAL_FILES, 0 where there is no such file; `caches` are the keys whose word about a store
-    path is trusted; `import_from_derivation` says whether evaluation may build, and read what it built; `network_proxy`
-    whether a plan may have a guest's connections go out by a proxy, which judges their addresses; `unasked_verbs`
-    whether a plan that `mvm run` makes may grant verbs unasked (docs/adr/0047).
+    path is trusted; `import_from_derivation` says whether evaluation may build, and read what it built;
+    `network_proxy` whether a plan may have a guest's connections go out by a proxy, which judges their addresses;
+    `unasked_verbs` whether a plan that `mvm run` makes may grant verbs unasked (docs/adr/0047), `warm_starts` whether
+    machines may start from templates.
     """
 
     trust: Trust
@@ -100,6 +102,7 @@ class TrustPolicy:
     verifiers: tuple[VerifierRule, ...] = ()
     network_proxy: bool = True
     unasked_verbs: bool = True
+    warm_starts: bool = True
 
     def __post_init__(self) -> None:
         if not self.trust.signers or not self.builders or not all(rule.patterns for rule in self.sources):

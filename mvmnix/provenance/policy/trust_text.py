@@ -75,7 +75,7 @@ def _file(record: strict.Record) -> PolicyFile:
     )
     builders = record.each("builders", lambda rule: _builder(rule, names), 256) if record.has("builders") else ()
     plans, rebuilds = record.child("thresholds", _thresholds) if record.has("thresholds") else (None, None)
-    isolation, proxy, unasked = record.child("launch", _launch) if record.has("launch") else (None, None, None)
+    isolation, permissions = record.child("launch", _launch) if record.has("launch") else (None, _NOT_SAID)
     return PolicyFile(
         serial,
         moment(record, "expires"),
@@ -91,11 +91,13 @@ def _file(record: strict.Record) -> PolicyFile:
         record.child("freshness", _freshness) if record.has("freshness") else Freshness(),
         record.each("verifiers", lambda rule: _verifier(rule, names), 64) if record.has("verifiers") else (),
         record.flag("require-inclusion") if record.has("require-inclusion") else None,
-        proxy,
-        unasked,
+        *permissions,
     )
 
 
+#: What the table `launch` may allow or refuse, in the order of PolicyFile's last fields.
+_PERMISSIONS: Final = ("network-proxy", "unasked-verbs", "warm-starts")
+_NOT_SAID: Final = (None,) * len(_PERMISSIONS)
 #: What no two of them may have in common.
 _SIGNERS: Final[Mapping[str, Callable[[Signer], Hashable]]] = {
     "two signers have the same name": lambda signer: signer.name,
@@ -238,9 +240,9 @@ def _pair(value: object) -> tuple[str, str]:
             raise ValueError("a pair is two patterns, of what is asked for and of what it is locked to")
 
 
-def _launch(record: strict.Record) -> tuple[Isolation | None, bool | None, bool | None]:
-    """Required isolation, whether a plan may name a proxy, and unasked verbs; None for what is left out."""
-    proxy, unasked = (record.flag(key) if record.has(key) else None for key in ("network-proxy", "unasked-verbs"))
-    if (proxy, unasked) != (None, None) and not record.has("isolation"):
-        return None, proxy, unasked
-    return record.choice("isolation", Isolation), proxy, unasked
+def _launch(record: strict.Record) -> tuple[Isolation | None, tuple[bool | None, ...]]:
+    """Required isolation, and what is said of each of _PERMISSIONS; None for what is left out."""
+    said = tuple(record.flag(key) if record.has(key) else None for key in _PERMISSIONS)
+    if said != _NOT_SAID and not record.has("isolation"):
+        return None, said
+    return record.choice("isolation", Isolation), said

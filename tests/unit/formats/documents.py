@@ -111,6 +111,7 @@ resources = ["*"]
 isolation = "microvm"
 network-proxy = false
 unasked-verbs = false
+warm-starts = false
 """
 REVOCATIONS = f"""
 version = 1

@@ -40,6 +40,7 @@ PROXIED, UNPROXIED = (
     DEFAULT.replace('isolation = "microvm"', f'isolation = "microvm"\nnetwork-proxy = {it}') for it in ("true", "false")
 )
 ASKED, UNASKED = (PROXIED.replace("network-proxy = true", f"unasked-verbs = {it}") for it in ("false", "true"))
+COLD, WARM = (PROXIED.replace("network-proxy = true", f"warm-starts = {it}") for it in ("false", "true"))
 CONTAINERS = DEFAULT.replace('isolation = "microvm"', f'isolation = "{Isolation.CONTAINER}"')
 
 
@@ -323,7 +324,8 @@ def test_who_is_content_with_a_container_and_who_forbids_it() -> None:
 
 
 @pytest.mark.parametrize(
-    ("key", "allowed", "refused"), [("network-proxy", PROXIED, UNPROXIED), ("unasked-verbs", UNASKED, ASKED)]
+    ("key", "allowed", "refused"),
+    [("network-proxy", PROXIED, UNPROXIED), ("unasked-verbs", UNASKED, ASKED), ("warm-starts", WARM, COLD)],
 )
 def test_either_file_may_refuse(key: str, allowed: str, refused: str) -> None:
     field = key.replace("-", "_")
