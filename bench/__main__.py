@@ -1,7 +1,7 @@
 """`python -m bench [WHAT] [--world DIR] [--rounds N]` prints tables of ratios; makes what it needs.
 
 `python -m bench boots --boots N --parallel P` boots N machines, P at once.
-`python -m bench callers --starts N` starts N machines through one launcher.
+`python -m bench callers --starts N` starts N machines through one launcher; `warm` takes --starts, too.
 """
 
 import argparse
@@ -26,6 +26,7 @@ from bench.sharing import sharing
 from bench.stream import stream
 from bench.verification import verification
 from bench.verify import verify
+from bench.warm import warm
 
 
 def machines(console: Console, *, rounds: int) -> None:
@@ -61,13 +62,13 @@ def main() -> None:
     """Measure what was asked for."""
     parser = argparse.ArgumentParser(prog="python -m bench", description="Ratios within one run; nothing is judged.")
     parser.add_argument(
-        "what", nargs="?", choices=(*_WITHOUT_WORLD, "boots", "callers", *_WITH_WORLD), default="figures"
+        "what", nargs="?", choices=(*_WITHOUT_WORLD, "boots", "callers", "warm", *_WITH_WORLD), default="figures"
     )
     parser.add_argument("--world", type=Path, help="a directory that keeps home, tree and image between runs")
     parser.add_argument("--rounds", type=int, default=7, help="how often each pair is measured")
     parser.add_argument("--boots", type=_positive, help="boots: how many, in the place of 100 alone and 30 by threes")
     parser.add_argument("--parallel", type=_positive, default=1, help="boots: how many at once")
-    parser.add_argument("--starts", type=_positive, default=50, help="callers: how many through one launcher")
+    parser.add_argument("--starts", type=_positive, default=50, help="callers and warm: how many by one launcher")
     given = parser.parse_args()
     if 0 in os.getresuid():
         parser.error("run it as a plain user, whose worlds and machines it makes")
@@ -90,8 +91,9 @@ def _positive(text: str) -> int:
 
 def _measure(given: argparse.Namespace, place: Place) -> None:
     console = Console(width=160)
-    if given.what == "callers":
-        callers(place, console, rounds=given.rounds, starts=given.starts)
+    if given.what in {"callers", "warm"}:
+        measure = {"callers": callers, "warm": warm}[given.what]
+        measure(place, console, rounds=given.rounds, starts=given.starts)
     elif given.what != "boots":
         _WITH_WORLD[given.what](place, console, rounds=given.rounds)
     elif given.boots is None:

@@ -84,7 +84,7 @@ class RawQemu:
         with self.connected() as port:
             channel = Channel(port, loop)
             channel.wait_hello(idle=PATIENCE)
-            channel.configure(replace(self.config(), verbs=frozenset({Verb.EXEC}), network=network), idle=PATIENCE)
+            channel.configure(replace(self.config(frozenset({Verb.EXEC})), network=network), idle=PATIENCE)
             yield channel
             channel.close()
         loop.close()
@@ -132,7 +132,7 @@ class RawQemu:
             case _:
                 pass
 
-    def config(self) -> GuestConfig:
+    def config(self, verbs: frozenset[Verb] = frozenset()) -> GuestConfig:
         """What the guest is told."""
         planned = self.image.workload
         return GuestConfig(
@@ -143,6 +143,7 @@ class RawQemu:
             owner=planned.user,
             writable=self.image.writable,
             workload=Workload(self.command, planned.environment, planned.directory, planned.user),
+            verbs=verbs,
         )
 
 

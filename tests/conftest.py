@@ -354,6 +354,21 @@ def make_world(tree: Path, base: Path) -> World:
     return World(home, tree, base / "hello", run)
 
 
+def make_warm_world(tree: Path, base: Path) -> World:
+    """The same with a template of the image."""
+    made = make_world(tree, base)
+    warm_up(made.home, f"{tree}/examples/hello")
+    return made
+
+
+def warm_up(home: Home, flake: str) -> None:
+    """Have machines of an image start from a template, for tests that are about no boot; its own machine is removed."""
+    made = home.mvm("warm", flake)
+    assert made.returncode == 0, made.stderr.decode()
+    removed = home.mvm("rm", made.stdout.decode().strip())
+    assert removed.returncode == 0, removed.stderr.decode()
+
+
 def pins_in_nix(home: Home, tree: Path) -> None:
     """This repository's pins, fetched by mvm, in the Nix store that this process may write to.
 
@@ -422,7 +437,7 @@ def shared_world(base: Path, home: Path) -> World:
     with (base / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not said[-1].exists():
-            run = make_world(committed_copy(base / "tree"), base).first_run
+            run = make_warm_world(committed_copy(base / "tree"), base).first_run
             said[0].write_bytes(run.stdout)
             said[1].write_bytes(run.stderr)
     run = subprocess.CompletedProcess([], 0, *(path.read_bytes() for path in said))
@@ -450,7 +465,7 @@ def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     elif shared:
         yield shared_world(Path(shared), tmp_path_factory.mktemp("world") / "home")
     else:
-        yield make_world(request.getfixturevalue("tree"), tmp_path_factory.mktemp("world"))
+        yield make_warm_world(request.getfixturevalue("tree"), tmp_path_factory.mktemp("world"))
 
 
 @pytest.fixture(scope="session")
@@ -459,6 +474,7 @@ def minimal(world: World) -> str:
     reference = f"{world.tree}#minimal"
     built = world.home.mvm("build", reference)
     assert built.returncode == 0, built.stderr.decode()
+    warm_up(world.home, reference)
     return reference
 
 
