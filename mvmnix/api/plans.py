@@ -76,7 +76,7 @@ class PlanOptions:
     """What a plan says besides what its image says; None or nothing: as the image says.
 
     `memory_mib` and `scratch_mib` are MiB, `wall_seconds` bounds the run, `valid_for` the time in which it may start
-    (default: a day). `start` says whether the machine may start from a template: a sealed one not, if it isn't said.
+    (default: a day). `start` says whether the machine may start from a template.
     `command`, `directory` and `user` replace the image's own, `environment` is added to the image's
     and to those of presets.
     """
@@ -312,7 +312,7 @@ def _with_means(made: Plan, options: PlanOptions) -> Plan:
         scratch_mib=options.scratch_mib or made.scratch_mib,
         timeouts=replace(made.timeouts, wall_seconds=options.wall_seconds or made.timeouts.wall_seconds),
         accelerator=options.accelerator or made.accelerator,
-        start=options.start or (Start.COLD if made.posture is Posture.SEALED else Start.ANY),
+        start=options.start or made.start,
         window=window,
     )
 

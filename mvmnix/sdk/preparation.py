@@ -58,8 +58,7 @@ class SandboxOptions(TypedDict, total=False):
     accelerator: Literal["any", "kvm", "tcg"]
     """What must execute the guest; by default any."""
     start: Literal["any", "cold"]
-    """From what it may start: "cold", by a boot alone, or "any", also from a template; by default "any", for a sealed
-    image "cold"."""
+    """From what it may start: "cold", by a boot alone, or "any", also from a template; by default "any"."""
     backend: Literal["qemu", "container"]
     """What runs it; "container" is Preview, and no microVM. By default "qemu"."""
     timeout: float

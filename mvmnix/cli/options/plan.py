@@ -148,8 +148,7 @@ _WORKLOAD_OPTIONS: Final = (
     click.option(
         "--start",
         type=EnumChoice(Start),
-        help="From what it may start: cold, by a boot alone, or any, also from a template (`mvm warm`). Default: any; "
-        "for a sealed image cold.",
+        help="From what it may start: cold, by a boot alone, or any, also from a template (`mvm warm`). Default: any.",
     ),
     env_option("A variable for the guest's commands. May be repeated."),
     click.option("--workdir", "-w", "directory", default="", metavar="DIRECTORY", help="Where its commands run."),
