@@ -65,8 +65,7 @@ class RawTemplate:
             protocol, loop = QmpMonitor(), Loop()
             monitor.sendall(protocol.greeting(restores=True))
             _wait_for(monitor, protocol, MonitorEvent.READY)
-            channel = Channel(port, loop)
-            channel.hello = self._hello
+            channel = Channel(port, loop, hello=self._hello)
             channel.configure(self._raw.config(frozenset(verbs)), idle=PATIENCE)
             yield Restored(channel, qemu)
             channel.close()

@@ -56,7 +56,8 @@ class Channel:
     without a frame from the guest ChannelTimeoutError is raised; None waits for ever. `failure` says why the
     conversation ended; after that every call raises it. Nothing is raised from within the loop's callbacks.
 
-    Connections that a service refuses are counted in `tally` under `port-NUMBER-refused`.
+    Connections that a service refuses are counted in `tally` under `port-NUMBER-refused`. `hello` is what the guest
+    said before it was saved, where it was.
     """
 
     def __init__(
@@ -66,8 +67,9 @@ class Channel:
         *,
         services: Mapping[int, ServiceFactory] = _NO_SERVICES,
         tally: Tally | None = None,
+        hello: Hello | None = None,
     ) -> None:
-        self.hello: Hello | None = None
+        self.hello = hello
         self.failure: ChannelError | None = None
         self._loop = loop
         self._services = dict(services)

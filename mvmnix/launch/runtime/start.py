@@ -267,10 +267,13 @@ def _warmed(plan: VerifiedPlan, host: Host, spec: LaunchSpec, *, is_cold: bool) 
     if is_cold:
         return spec, None
     try:
-        return warm_spec(plan, host, spec)
+        spec, template = warm_spec(plan, host, spec)
     except NoTemplateError as error:
         log.info("templates", "a cold start: %s", error)
         return spec, None
+    else:
+        log.info("templates", "a warm start, from what the machine %s left", template.record.machine)
+        return spec, template
     finally:
         host.templates.close()
 

@@ -78,11 +78,9 @@ class Preparation:
         network: MachineNetwork | None = None,
         template: Template | None = None,
     ) -> None:
-        """`partial_spec` lacks the three sockets, which are made here; its `kvm` is taken over, and the others.
+        """`partial_spec` lacks the three sockets, which are made here; its `kvm` is taken over, and all others.
 
-        `template` is what its `saved` is of, where that is restored.
-
-        Raises MvmnixError where the host has no sandbox for it.
+        `template` is what is restored. Raises MvmnixError where the host has no sandbox for it.
         """
         self._hypervisor = hypervisor
         self.shares = shares or Shares()
@@ -201,15 +199,12 @@ class Guest:
         network: MachineNetwork | None = None,
         hello: Hello | None = None,
     ) -> None:
-        """Made by `Preparation.spawn` only; `hello` is what a guest said before it was saved, which this one is."""
+        """Made by `Preparation.spawn` only; `hello` is what it said before it was saved, where it was."""
         self.process = process
         self.shares = shares
         self.network = network
-        self.events, self._is_killed = list[MonitorEvent](), False
-        self.channel = Channel(sockets.channel[0], loop, services=services, tally=tally)
-        self.channel.hello = hello
-        #: Whether it begins as a guest that was saved.
-        self.is_warm = hello is not None
+        self.events, self._is_killed, self.is_warm = list[MonitorEvent](), False, hello is not None
+        self.channel = Channel(sockets.channel[0], loop, services=services, tally=tally, hello=hello)
         self.console_bytes = 0
         #: Is told each thing that the monitor says; it may not raise.
         self.on_event: Callable[[MonitorEvent], None] = _ignored

@@ -44,7 +44,7 @@ def open_stream(key: bytes, about: bytes, file: IO[bytes]) -> Iterator[bytes]:
     """
     head = file.read(len(_MAGIC) + _SALT)
     if len(head) != len(_MAGIC) + _SALT or not head.startswith(_MAGIC):
-        raise ValueError("it is no sealed stream")
+        raise ValueError("it is not a sealed stream")
     cipher = _cipher(key, head[len(_MAGIC) :], about)
     for number, (sealed, is_last) in enumerate(_marked(iter(lambda: file.read(CHUNK + _TAG), b""))):
         try:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Final
 
+from mvmnix.errors import RefusedError
 from mvmnix.launch.templates import guest_memory
 from mvmnix.launch.templates.record import LIMIT, TemplateKey, TemplateRecord
 from mvmnix.launch.templates.sealed_stream import open_stream, seal_stream
@@ -105,6 +106,8 @@ class Templates:
                 opened = _read(_Source(open_stream(self._key(), digest.raw, file)), inode)
         except FileNotFoundError:
             raise NoTemplateError("no template is kept for it: mvm warm") from None
+        except RefusedError as refused:  # of the sealing key, which may be put right
+            raise NoTemplateError(f"the template can't be opened: {refused}") from refused
         except (ValueError, OSError) as error:
             self.remove(digest)
             raise NoTemplateError(f"the template can't be used: {error}") from error

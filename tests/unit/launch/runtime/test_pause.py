@@ -151,7 +151,7 @@ def _age(here: House) -> float:
 
 
 def test_a_hypervisor_that_does_not_answer(here: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mvmnix.launch.runtime.machine._PATIENCE", 0.2)
+    monkeypatch.setattr("mvmnix.launch.runtime.pausing.PATIENCE", 0.2)
     monkeypatch.setattr(QmpMonitor, "pause", lambda _: b"\n")
     running(here)
     with pytest.raises(MvmnixError, match="hasn't answered"):
