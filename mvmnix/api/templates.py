@@ -9,13 +9,14 @@ from mvmnix.api.context import Context
 from mvmnix.api.launch import StartOptions, save_machine
 from mvmnix.api.plans import sign_plan
 from mvmnix.clock import now
+from mvmnix.digest import Digest
 from mvmnix.errors import UsageError
 from mvmnix.images.store import VerifiedImage
 from mvmnix.launch.control.drivers import Steps
 from mvmnix.launch.control.start_messages import Ended
 from mvmnix.launch.templates.record import TemplateRecord
 from mvmnix.launch.templates.store import KeptTemplate
-from mvmnix.model import Digest, Workload
+from mvmnix.model import Workload
 from mvmnix.plan.plan import Accelerator, Plan, Use
 from mvmnix.system.procfs import boot_id
 

@@ -16,8 +16,8 @@ from mvmnix.launch.templates import guest_memory
 from mvmnix.system.descriptors import PacketError, ask_for_senders, receive_packet, send_packet
 
 if TYPE_CHECKING:
+    from mvmnix.digest import Digest
     from mvmnix.launch.templates.template import Template
-    from mvmnix.model import Digest
 
 #: Bytes of a record, at most (launch/templates/record.py); forks have that module, and the launcher needs none.
 _LIMIT: Final = 65536

@@ -21,10 +21,8 @@ from mvmnix.plan.backend import Backend
 from mvmnix.plan.data_disk import DataDisk
 from mvmnix.plan.fields import LEAST_MIB, MOST_MIB, MOST_VCPUS
 from mvmnix.plan.limits import PlanLimits
-from mvmnix.plan.plan import Accelerator, Use
-from mvmnix.sdk.arguments import between, check_options, choices, seconds
 from mvmnix.plan.plan import Accelerator, Start, Use
-from mvmnix.sdk.arguments import between, check_options, seconds
+from mvmnix.sdk.arguments import between, check_options, choices, seconds
 from mvmnix.sdk.errors import InvalidArgument, SetupMissing
 from mvmnix.sdk.values import NetworkPart, Secret, Share, network_options
 from mvmnix.words import Words

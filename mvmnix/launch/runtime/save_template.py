@@ -3,6 +3,7 @@
 import os
 from typing import Final
 
+from mvmnix.digest import Digest
 from mvmnix.errors import MvmnixError
 from mvmnix.launch.gate.verify import VerifiedPlan
 from mvmnix.launch.runtime.finalize import Ended
@@ -10,7 +11,6 @@ from mvmnix.launch.runtime.host import Host
 from mvmnix.launch.runtime.start import start_to_save
 from mvmnix.launch.templates import guest_memory
 from mvmnix.launch.templates.record import TemplateRecord
-from mvmnix.model import Digest
 from mvmnix.vmm.port import LARGEST_STATE, SavedGuest
 
 _MIB: Final = 1 << 20

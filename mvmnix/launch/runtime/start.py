@@ -34,7 +34,6 @@ from typing import Final
 
 from mvmnix.audit.record import Record, RecordKind
 from mvmnix.digest import Digest
-from mvmnix.errors import ReasonCode, RefusedError, refuse
 from mvmnix.errors import ReasonCode, RefusedError, UsageError, refuse
 from mvmnix.launch.agent.guest_network import GuestNetwork
 from mvmnix.launch.agent.port_forward import ServiceFactory

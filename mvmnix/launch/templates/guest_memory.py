@@ -12,7 +12,7 @@ import os
 from collections.abc import Iterable, Iterator
 from typing import Final
 
-from mvmnix.model import Digest
+from mvmnix.digest import Digest
 from mvmnix.system import store
 
 #: Bytes of the pieces in which memory is kept; those that hold nothing but zeros are left out.

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, Self
 
+from mvmnix.digest import Digest
 from mvmnix.formats import strict
 from mvmnix.launch.agent.frames import MAX_TEXT, PROTOCOL_VERSION, Hello
-from mvmnix.model import Digest
 from mvmnix.plan.fields import LEAST_MIB, MOST_MIB, MOST_VCPUS
 from mvmnix.vmm.port import LARGEST_STATE
 from mvmnix.vmm.tsc import PLAUSIBLE

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Final
 
+from mvmnix.digest import Digest
 from mvmnix.errors import RefusedError
 from mvmnix.launch.templates import guest_memory
 from mvmnix.launch.templates.record import LIMIT, TemplateKey, TemplateRecord
 from mvmnix.launch.templates.sealed_stream import open_stream, seal_stream
 from mvmnix.launch.templates.template import Held, Template
-from mvmnix.model import Digest
 from mvmnix.system import store
 from mvmnix.system.private_dirs import Directory
 

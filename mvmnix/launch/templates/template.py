@@ -4,8 +4,8 @@ import os
 from dataclasses import dataclass
 from typing import Final, Protocol, override
 
+from mvmnix.digest import Digest
 from mvmnix.launch.templates.record import TemplateRecord
-from mvmnix.model import Digest
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,9 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from mvmnix.digest import Digest
 from mvmnix.errors import Reason, ReasonCode, refuse
-from mvmnix.formats.strict import show_time
 from mvmnix.formats.strict import canonical, show_time
-from mvmnix.model import Digest
 from mvmnix.provenance.identity.trust import Signer, Trust
 from mvmnix.provenance.isolation import Isolation
 from mvmnix.provenance.policy.rules import BuilderRule, Freshness, SourceRule, Thresholds, VerifierRule
