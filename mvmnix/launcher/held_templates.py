@@ -26,7 +26,8 @@ MOST_HELD: Final = 8
 MOST_BYTES: Final = 2 << 30
 _BLOCK: Final = 512
 _KEY: Final = 32
-_INODE: Final = 8
+#: Bytes of the salt of a template's file (launch/templates/sealed_stream.py).
+_SALT: Final = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +67,7 @@ class HeldTemplates:
     def receive(self) -> None:
         """Take one that was given, in the place of an older one of its key. What is no template is closed."""
         try:
-            packet = receive_packet(self._ours, _KEY + _INODE + _LIMIT, 2)
+            packet = receive_packet(self._ours, _KEY + _SALT + _LIMIT, 2)
         except (OSError, PacketError):
             return
         if packet.sender is not None:
@@ -99,13 +100,13 @@ class HeldTemplates:
         given = self._held.get(key.raw)
         if given is None:
             return None
-        inode, record = given.said[:_INODE], TemplateRecord.from_bytes(given.said[_INODE:])
+        salt, record = given.said[:_SALT], TemplateRecord.from_bytes(given.said[_SALT:])
         memory = os.dup(given.memory)
-        return Template(record, memory, guest_memory.reopened(given.state), int.from_bytes(inode, "big"))
+        return Template(record, memory, guest_memory.reopened(given.state), salt)
 
     def give(self, template: "Template") -> None:
         """Have the launcher hold one; the descriptors stay the caller's."""
-        data = template.record.key.raw + template.inode.to_bytes(_INODE, "big") + template.record.to_bytes()
+        data = template.record.key.raw + template.salt + template.record.to_bytes()
         with suppress(OSError):  # the launcher has ended, or has much to take
             send_packet(self._forks, data, (template.memory, template.state))
 

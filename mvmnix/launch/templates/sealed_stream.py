@@ -42,18 +42,33 @@ def open_stream(key: bytes, about: bytes, file: IO[bytes]) -> Iterator[bytes]:
     Raises ValueError for any other file, also one that was cut off behind a chunk; then it has yielded what precedes
     that, so nothing is to be used before the end.
     """
-    head = file.read(len(_MAGIC) + _SALT)
-    if len(head) != len(_MAGIC) + _SALT or not head.startswith(_MAGIC):
-        raise ValueError("it is not a sealed stream")
-    cipher = _cipher(key, head[len(_MAGIC) :], about)
+    cipher, begin = _cipher(key, _read_head(file), about), file.tell()
     for number, (sealed, is_last) in enumerate(_marked(iter(lambda: file.read(CHUNK + _TAG), b""))):
         try:
             yield cipher.decrypt(_nonce(number, is_last=is_last), sealed, None)
         except InvalidTag:
             raise ValueError(f"its chunk {number} is not what was sealed") from None
     # a file without a chunk has no last one
-    if file.tell() == len(head):
+    if file.tell() == begin:
         raise ValueError("it has no chunk")
+
+
+def read_salt(file: IO[bytes]) -> bytes:
+    """Return the salt of a file of `seal_stream`, which no other one has, and go back to its beginning.
+
+    Raises ValueError for what has none.
+    """
+    salt = _read_head(file)
+    file.seek(0)
+    return salt
+
+
+def _read_head(file: IO[bytes]) -> bytes:
+    """Return the salt, and leave the file where its first chunk begins. Raises ValueError."""
+    head = file.read(len(_MAGIC) + _SALT)
+    if len(head) != len(_MAGIC) + _SALT or not head.startswith(_MAGIC):
+        raise ValueError("it is not a sealed stream")
+    return head[len(_MAGIC) :]
 
 
 def _chunks(data: Iterable[bytes]) -> Iterator[bytes]:

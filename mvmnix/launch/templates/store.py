@@ -15,7 +15,7 @@ from mvmnix.digest import Digest
 from mvmnix.errors import RefusedError
 from mvmnix.launch.templates import guest_memory
 from mvmnix.launch.templates.record import LIMIT, TemplateKey, TemplateRecord
-from mvmnix.launch.templates.sealed_stream import open_stream, seal_stream
+from mvmnix.launch.templates.sealed_stream import open_stream, read_salt, seal_stream
 from mvmnix.launch.templates.template import Held, Template
 from mvmnix.system import store
 from mvmnix.system.private_dirs import Directory
@@ -97,13 +97,12 @@ class Templates:
         """The template in a file, as it is held, or newly opened, and held then."""
         try:
             with os.fdopen(self._directory.open_file(digest.hex + _SUFFIX), "rb") as file:
-                inode = os.fstat(file.fileno()).st_ino
-                held = self._held.take(digest)
-                if held is not None and held.inode == inode:
+                salt, held = read_salt(file), self._held.take(digest)
+                if held is not None and held.salt == salt:
                     return held
                 if held is not None:  # of a file that was replaced
                     held.close()
-                opened = _read(_Source(open_stream(self._key(), digest.raw, file)), inode)
+                opened = _read(_Source(open_stream(self._key(), digest.raw, file)), salt)
         except FileNotFoundError:
             raise NoTemplateError("no template is kept for it: mvm warm") from None
         except RefusedError as refused:  # of the sealing key, which may be put right
@@ -194,7 +193,7 @@ def _read_record(source: _Source) -> TemplateRecord:
     return TemplateRecord.from_bytes(source.exactly(length))
 
 
-def _read(source: _Source, inode: int) -> Template:
+def _read(source: _Source, salt: bytes) -> Template:
     record = _read_record(source)
     state = source.exactly(record.state_bytes)
     if Digest.of(state) != record.state:
@@ -202,7 +201,7 @@ def _read(source: _Source, inode: int) -> Template:
     size = record.memory_mib << 20
     memory = guest_memory.sealed_copy(_pieces(source, size), size, record.memory, "mvmnix-template")
     try:
-        return Template(record, memory, _sealed_state(state), inode)
+        return Template(record, memory, _sealed_state(state), salt)
     except BaseException:
         os.close(memory)
         raise

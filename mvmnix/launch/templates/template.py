@@ -12,14 +12,14 @@ from mvmnix.launch.templates.record import TemplateRecord
 class Template:
     """A template that a machine starts from: two sealed memfds, which any process may read and none can change.
 
-    `state` is a descriptor for this machine alone: its reader moves the position in it. `inode` is that of the file
-    from which it was opened.
+    `state` is a descriptor for this machine alone: its reader moves the position in it. `salt` is that of the file
+    from which it was opened, which no other one has.
     """
 
     record: TemplateRecord
     memory: int
     state: int
-    inode: int
+    salt: bytes
 
     def close(self) -> None:
         """Close both."""
