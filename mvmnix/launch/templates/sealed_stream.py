@@ -56,7 +56,7 @@ def open_stream(key: bytes, about: bytes, file: IO[bytes]) -> Iterator[bytes]:
 def read_salt(file: IO[bytes]) -> bytes:
     """Return the salt of a file of `seal_stream`, which no other one has, and go back to its beginning.
 
-    Raises ValueError for what has none.
+    Raises ValueError for any other file.
     """
     salt = _read_head(file)
     file.seek(0)

@@ -5,13 +5,13 @@ key, which is its name. What was opened is held by `Held`, where there is one th
 """
 
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain
 from typing import Final
 
-from mvmnix.digest import Digest
 from mvmnix.errors import RefusedError
 from mvmnix.launch.templates import guest_memory
 from mvmnix.launch.templates.record import LIMIT, TemplateKey, TemplateRecord
@@ -24,6 +24,9 @@ from mvmnix.system.private_dirs import Directory
 _OFFSET: Final = 8
 _LENGTH: Final = 4
 _SUFFIX: Final = ".template"
+#: Hexadecimal digits of a key's digest, and the file's name with them.
+_DIGITS: Final = 64
+_NAME: Final = r"[0-9a-f]{64}\.template"
 #: Bytes that all templates may take on the disk.
 MOST_BYTES: Final = 4 << 30
 
@@ -105,10 +108,9 @@ class Templates:
                 opened = _read(_Source(open_stream(self._key(), digest.raw, file)), salt)
         except FileNotFoundError:
             raise NoTemplateError("no template is kept for it: mvm warm") from None
-        except RefusedError as refused:  # of the sealing key, which may be put right
-            raise NoTemplateError(f"the template can't be opened: {refused}") from refused
-        except (ValueError, OSError) as error:
-            self.remove(digest)
+        except (ValueError, OSError, RefusedError) as error:
+            with suppress(OSError):  # it may be a directory, or the disk doesn't answer
+                self.remove(digest)
             raise NoTemplateError(f"the template can't be used: {error}") from error
         self._held.give(opened)
         return opened
@@ -124,13 +126,16 @@ class Templates:
             raise NoTemplateError("the template is of another machine")
 
     def list(self) -> tuple[KeptTemplate, ...]:
-        """Return those that are kept, the last used one first; files that don't open are left out."""
-        found = []
-        for name in self._names():
-            with suppress(ValueError, FileNotFoundError), os.fdopen(self._directory.open_file(name), "rb") as file:
+        """Return those that are kept, the last used one first; files that don't open are left out.
+
+        Raises RefusedError where the sealing key is not to be used.
+        """
+        found, names = [], self._names()
+        key = self._key() if names else b""
+        for name in names:
+            with suppress(ValueError, OSError, RefusedError), os.fdopen(self._directory.open_file(name), "rb") as file:
                 status = os.fstat(file.fileno())
-                digest = Digest(name.removesuffix(_SUFFIX))
-                record = _read_record(_Source(open_stream(self._key(), digest.raw, file)))
+                record = _read_record(_Source(open_stream(key, Digest(name[:_DIGITS]).raw, file)))
                 found.append(KeptTemplate(record, status.st_size, status.st_mtime))
         return tuple(sorted(found, key=lambda kept: -kept.used))
 
@@ -143,6 +148,7 @@ class Templates:
 
         Returns the keys of what was removed.
         """
+        self._directory.sweep()  # what a killed `keep` left
         removed, total = [], 0
         for kept in self.list():
             total += kept.size
@@ -150,13 +156,13 @@ class Templates:
                 removed.append(kept.record.key)
                 total -= kept.size
         readable = {kept.record.key.hex for kept in self.list()}
-        removed += [Digest(name.removesuffix(_SUFFIX)) for name in self._names() if name[:64] not in readable]
+        removed += [Digest(name[:_DIGITS]) for name in self._names() if name[:_DIGITS] not in readable]
         for digest in removed:
             self.remove(digest)
         return tuple(removed)
 
-    def _names(self) -> Iterator[str]:
-        return (name for name in self._directory.names() if name.endswith(_SUFFIX) and len(name) == 64 + len(_SUFFIX))
+    def _names(self) -> tuple[str, ...]:
+        return tuple(name for name in self._directory.names() if re.fullmatch(_NAME, name))
 
     def _touch(self, digest: Digest) -> None:
         with suppress(OSError):
