@@ -67,8 +67,9 @@ def serving(
             child = os.fork()
             if child == 0:
                 try:
+                    templates = HeldTemplates()
                     prepare()
-                    Server(listening, serve, HeldTemplates(), idle=idle).run()
+                    Server(listening, serve, templates, idle=idle).run()
                 finally:
                     os._exit(0)
         try:

@@ -32,7 +32,7 @@ def test_each_caller_has_a_process_of_its_own(tmp_path: Path) -> None:
     assert str(launcher.process).encode() not in processes
 
 
-def test_a_fork_has_its_connection_and_standard_streams_alone(tmp_path: Path) -> None:
+def test_a_fork_has_its_connection_standard_streams_and_templates_alone(tmp_path: Path) -> None:
     def name(connection: socket.socket) -> int:
         connection.send(" ".join(sorted(os.listdir("/proc/self/fd"), key=int)).encode())  # noqa: PTH208 - numbers
         return 0
@@ -46,7 +46,7 @@ def test_a_fork_has_its_connection_and_standard_streams_alone(tmp_path: Path) ->
             each.close()
     os.close(reading)
     os.close(writing)
-    assert len(found) == 5, "0, 1, 2, the connection, and the one with which this is listed"
+    assert len(found) == 6, "0, 1, 2, the connection, where templates are given, and with which this is listed"
 
 
 def test_a_fork_has_a_session_and_signals_of_its_own(tmp_path: Path) -> None:
