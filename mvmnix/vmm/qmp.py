@@ -54,6 +54,8 @@ class QmpMonitor(Monitor):
         self._stopping = False
         #: Whether READY comes by an event: a restored guest goes on by itself.
         self._restoring = False
+        #: Whether MIGRATION is about what is written; what is read ends QEMU where it can't be, and RESUME follows it.
+        self._saving = False
         self._asked: set[str] = set()
         self._answers: dict[str, str] = {}
 
@@ -75,7 +77,7 @@ class QmpMonitor(Monitor):
     @override
     def save(self) -> bytes:
         """The guest runs until its state is written, so that it is one that runs, and goes on by itself."""
-        self._stopping = True
+        self._stopping = self._saving = True
         return _stream("migrate")
 
     @override
@@ -118,8 +120,8 @@ class QmpMonitor(Monitor):
         if self._restoring and isinstance(message, dict) and message.get("event") == "RESUME":
             self._restoring = False
             return MonitorEvent.READY
-        if self._restoring and isinstance(message, dict) and message.get("event") == "MIGRATION":
-            return None  # what was saved is read; a stream that can't be ends QEMU
+        if not self._saving and isinstance(message, dict) and message.get("event") == "MIGRATION":
+            return None
         if self._is_answer(message):
             return None
         return _meaning(message)

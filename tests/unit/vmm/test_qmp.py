@@ -72,6 +72,56 @@ def test_what_is_no_qmp_is_refused(data: bytes) -> None:
         QmpMonitor().received(data)
 
 
+def migration(status: str) -> bytes:
+    return f'{{"event": "MIGRATION", "data": {{"status": "{status}"}}}}\r\n'.encode()
+
+
+def steps(data: bytes) -> list[tuple[str, object]]:
+    """What QEMU is told, line by line."""
+    lines = [json.loads(line) for line in data.splitlines()]
+    return [(line["execute"], line.get("arguments")) for line in lines]
+
+
+TEMPLATING = [
+    (
+        "migrate-set-capabilities",
+        {"capabilities": [{"capability": name, "state": True} for name in ("x-ignore-shared", "events")]},
+    )
+]
+STREAM = {"uri": "file:/dev/fdset/14"}
+
+
+@pytest.mark.parametrize(("status", "event"), [("completed", MonitorEvent.SAVED), ("failed", MonitorEvent.SAVE_FAILED)])
+def test_a_guest_is_saved_and_stands_still_then(status: str, event: MonitorEvent) -> None:
+    monitor = QmpMonitor()
+    monitor.received(GREETING)
+    assert steps(monitor.save()) == [*TEMPLATING, ("migrate", STREAM)]
+    answers = b'{"return": {}}\r\n' * 2
+    begun = answers + migration("setup") + migration("active") + b'{"event": "STOP"}\r\n' + migration("device")
+    assert monitor.received(begun) == ()
+    assert monitor.received(migration(status)) == (event,)
+    assert monitor.received(b'{"event": "STOP"}\r\n') == (MonitorEvent.INTERNAL_ERROR,), "that one was not asked for"
+
+
+def test_a_guest_that_is_restored_runs_once_and_is_none_that_was_saved() -> None:
+    """QEMU says that it goes on before it says that all was read."""
+    monitor = QmpMonitor()
+    asked = monitor.greeting(restores=True)
+    assert asked.startswith(QmpMonitor().greeting())
+    assert steps(asked)[2:] == [*TEMPLATING, ("migrate-incoming", STREAM)]
+    waiting = GREETING + b'{"return": {"status": "inmigrate", "running": false}}\r\n'
+    assert monitor.received(waiting + migration("setup") + migration("active")) == ()
+    resumed = b'{"event": "RESUME"}\r\n' + migration("completed") + b'{"return": {}}\r\n'
+    assert monitor.received(resumed) == (MonitorEvent.READY,)
+    assert monitor.received(b'{"event": "RESUME"}\r\n') == (), "when it goes on again it is asked"
+
+
+def test_one_that_boots_is_ready_by_its_status_alone() -> None:
+    monitor = QmpMonitor()
+    monitor.greeting()
+    assert monitor.received(GREETING + b'{"event": "RESUME"}\r\n' + migration("completed")) == ()
+
+
 def answer(name: str, value: object, *, kind: str = "return") -> bytes:
     return json.dumps({kind: value, "id": name}).encode() + b"\r\n"
 
