@@ -73,7 +73,11 @@ class HeldTemplates:
         if packet.sender is not None:
             packet.sender.close()
         memory, *others = packet.descriptors or (-1,)
-        if len(packet.data) < _KEY or len(others) != 1 or not all(map(guest_memory.is_sealed, packet.descriptors)):
+        if (
+            len(packet.data) < _KEY + _SALT
+            or len(others) != 1
+            or not all(map(guest_memory.is_sealed, packet.descriptors))
+        ):
             for fd in packet.descriptors:
                 os.close(fd)
             return
