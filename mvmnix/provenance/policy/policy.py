@@ -112,7 +112,7 @@ class TrustPolicy:
     def state(self) -> Digest:
         """Over the policy's bytes, its serials and all that is revoked: another one whenever any of that changes."""
         revoked = self.trust.revocations
-        identities = sorted([each.text, each.regexp] for pair in revoked.identities for each in pair)
+        identities = sorted([[each.text, each.regexp] for each in pair] for pair in revoked.identities)
         digests = [sorted(each.hex for each in digests) for digests in (revoked.keys, revoked.digests)]
         return Digest.of(canonical([self.digest.hex, list(self.serials), identities, *digests]))
 

@@ -12,7 +12,7 @@ from mvmnix.digest import Digest
 from mvmnix.errors import ReasonCode, RefusedError
 from mvmnix.keys import Algorithm, PrivateKey, Role
 from mvmnix.provenance.identity import trusted_root
-from mvmnix.provenance.identity.trust import Identity, Pattern, Signer, Trust
+from mvmnix.provenance.identity.trust import Identity, Pattern, Revocations, Signer, Trust
 from mvmnix.provenance.isolation import Isolation
 from mvmnix.provenance.policy import policy_files, trust_text
 from mvmnix.provenance.policy.default_policy import default_policy
@@ -437,3 +437,40 @@ def test_a_signer_that_an_identity_is_needs_no_other_log() -> None:
     certified = Identity(Pattern("ci"), Pattern("https://issuer.example"), Digest.of(b"root"))
     with pytest.raises(ValueError, match="is an identity, which needs its own domain's log anyway"):
         Signer("ci", certified, frozenset(Role), Digest.of(b"another root"))
+
+
+def pattern(text: str) -> Pattern:
+    return Pattern(text)
+
+
+PAIRS = (
+    ((pattern("a"), pattern("b")), (pattern("c"), pattern("d"))),
+    ((pattern("a"), pattern("d")), (pattern("c"), pattern("b"))),
+)
+REVOKED = [
+    Revocations(keys=frozenset({Digest.of(b"key")})),
+    Revocations(digests=frozenset({Digest.of(b"key")})),
+    Revocations(digests=frozenset({Digest.of(b"key"), Digest.of(b"another")})),
+    *(Revocations(identities=pairs) for pairs in PAIRS),
+    Revocations(identities=PAIRS[0][:1]),
+    Revocations(identities=((Pattern("a", regexp=True), pattern("b")),)),
+]
+
+
+def test_its_state_is_another_one_whenever_any_part_of_it_is() -> None:
+    """What was made under it, such as a template, is of no use then."""
+    policy = effective(None, DEFAULT)
+    others = [
+        replace(policy, digest=Digest.of(b"another")),
+        *(replace(policy, serials=serials) for serials in ((1, 1, 0, 0), (0, 2, 0, 0), (0, 1, 1, 0), (0, 1, 0, 1))),
+        *(replace(policy, trust=replace(policy.trust, revocations=revoked)) for revoked in REVOKED),
+    ]
+    assert len({policy.state, *(other.state for other in others)}) == len(others) + 1
+
+
+def test_its_state_is_not_of_an_order_nor_of_reasons() -> None:
+    policy = effective(None, DEFAULT)
+    there, back = (Revocations(identities=pairs) for pairs in (PAIRS[0], PAIRS[0][::-1]))
+    said = replace(there, reasons={Digest.of(b"x"): "why"})
+    states = {replace(policy, trust=replace(policy.trust, revocations=it)).state for it in (there, back, said)}
+    assert len(states) == 1
