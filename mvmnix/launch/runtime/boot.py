@@ -121,7 +121,8 @@ class Boot:
         except ChannelError as error:
             if isinstance(error, ChannelClosedError) and self.reboots_panic and not self._ready:
                 self._look_for_panic()
-            if self._guest.is_warm and not self._configuring and self.verdict is None:
+            is_closed = isinstance(error, ChannelClosedError) and self.verdict is None
+            if is_closed and self._guest.is_warm and not self._configuring:
                 self._keep_evidence(StallReason.NOT_RESTORED, self._look(), {})
             if not self.may_begin_again:
                 raise

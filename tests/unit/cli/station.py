@@ -119,13 +119,16 @@ class Station:
         with self.roots() as roots, Context(roots, frontend) as rooms:
             yield rooms
 
-    def hypervisor(self, scenario: Scenario = Scenario.BOOTS) -> None:
-        """Have a hypervisor that is none, outside of any jail; its guest knows a few programs."""
+    def hypervisor(self, scenario: Scenario = Scenario.BOOTS, restored: Scenario | None = None) -> None:
+        """Have a hypervisor that is none, outside of any jail; its guest knows a few programs.
+
+        With `restored` it saves guests, and that happens when one is restored.
+        """
 
         class Found:
             @staticmethod
             def find() -> FakeHypervisor:
-                return FakeHypervisor(scenario)
+                return FakeHypervisor(scenario, restored=restored)
 
         self.monkeypatch.setattr("mvmnix.launch.backends.Qemu", Found)
         jail = NullJail()

@@ -22,11 +22,11 @@ _ROOT = Path(__file__).parents[3]
 if __name__ == "__main__":
     sys.path[0] = str(_ROOT)
 
-from mvmnix.launch.agent.frames import Bye, Config, Failed, Frame, GuestFailure, Ready  # noqa: E402 - as a program it must find the package first
+from mvmnix.launch.agent.frames import Bye, Config, Failed, Frame, GuestFailure, Hello, Ready  # noqa: E402 - as a program it must find the package first
 from mvmnix.model import Workload  # noqa: E402
 from mvmnix.plan.backend import Backend  # noqa: E402 - as a program it must find the package first
 from mvmnix.plan.kernel_command_line import Addition, BackendParameter  # noqa: E402
-from mvmnix.vmm.port import Acceleration, Hypervisor, Invocation, LaunchSpec  # noqa: E402
+from mvmnix.vmm.port import Acceleration, Emulation, Hypervisor, Invocation, LaunchSpec  # noqa: E402
 from mvmnix.vmm.qmp import QmpMonitor  # noqa: E402
 from tests.unit.launch.fake_guest import FakeGuest, Program  # noqa: E402
 
@@ -54,6 +54,13 @@ class Scenario(StrEnum):
     FAILS = "fails"
     LINGERS = "lingers"
     ONLY_TCG = "only-tcg"
+    UNSAVED = "unsaved"
+    UNRESTORED = "unrestored"
+    REPEATS = "repeats"
+
+
+#: What a fake saves of its guest: the state of its devices, and a word at the beginning of its memory.
+STATE, MEMORY = b"the state of a fake's devices", b"what a fake's guest remembers"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +69,8 @@ class FakeHypervisor(Hypervisor):
 
     scenario: Scenario = Scenario.BOOTS
     guest_root: Path = Path("/proc/nonexistent")
+    #: What happens when a guest is restored; None for one that saves none.
+    restored: Scenario | None = None
 
     @property
     @override
@@ -79,8 +88,8 @@ class FakeHypervisor(Hypervisor):
         return ()
 
     @override
-    def emulation(self, acceleration: Acceleration) -> None:
-        """None: it saves no guest."""
+    def emulation(self, acceleration: Acceleration) -> Emulation | None:
+        return None if self.restored is None else Emulation(__file__, "fake", acceleration)
 
     @override
     def monitor(self) -> QmpMonitor:
@@ -93,10 +102,12 @@ class FakeHypervisor(Hypervisor):
         scenario = self.scenario
         if scenario is Scenario.ONLY_TCG:
             scenario = Scenario.ABORTS if spec.acceleration is Acceleration.KVM else Scenario.BOOTS
+        saved = () if (it := spec.saved) is None else (str(it.memory), str(it.state), str(int(it.restores)))
+        if self.restored is not None and spec.saved is not None and spec.saved.restores:
+            scenario = self.restored
         additions = (Addition(BackendParameter.TSC_EARLY_KHZ, spec.tsc_khz),)
-        return Invocation(
-            (sys.executable, __file__, scenario, *numbers, str(self.guest_root), spec.command_line), additions
-        )
+        argv = (sys.executable, __file__, scenario, *numbers, str(self.guest_root), spec.command_line, *saved)
+        return Invocation(argv, additions)
 
 
 class _Guest(FakeGuest):
@@ -112,6 +123,15 @@ class _Guest(FakeGuest):
         poll.poll()
         self.going.wait()
         return super()._turn()
+
+
+class _Restored(_Guest):
+    """Has reported before it was saved."""
+
+    @override
+    def _say(self, frame: Frame) -> None:
+        if not isinstance(frame, Hello):
+            super()._say(frame)
 
 
 class _Mute(_Guest):
@@ -189,8 +209,14 @@ class _Fake:
     deaf = False
     wakes = False
 
-    def __init__(self, channel: int, console: int, monitor: int, disk: int, *, root: Path) -> None:
+    def __init__(
+        self, channel: int, console: int, monitor: int, disk: int, *, root: Path, saved: tuple[int, ...] = ()
+    ) -> None:
+        """`saved` has the memory, the state, and whether it begins as these."""
         self.root = root
+        self.memory, self.state, self.restores = saved or (-1, -1, 0)
+        self.restored = threading.Event()
+        self.scenario = Scenario.BOOTS
         self.channel, self.console, self.monitor = (socket.socket(fileno=fd) for fd in (channel, console, monitor))
         self.disk = disk
         self.going = threading.Event()
@@ -207,8 +233,13 @@ class _Fake:
                 continue
             match asked["execute"]:
                 case "query-status":
-                    self.reply({"status": "running" if self.going.is_set() else "paused"})
+                    waits = "inmigrate" if self.restores and not self.restored.is_set() else "paused"
+                    self.reply({"status": "running" if waits == "paused" and self.going.is_set() else waits})
                     continue
+                case "migrate":
+                    self.save()
+                case "migrate-incoming" if self.scenario not in {Scenario.UNRESTORED, Scenario.ABORTS}:
+                    self.restore()
                 case "stop" if self.going.is_set():
                     self.going.clear()
                     self.event("STOP")
@@ -218,6 +249,28 @@ class _Fake:
                 case _:
                     pass
             self.reply({})
+
+    def save(self) -> None:
+        """As QEMU does: the guest stands still once all is written."""
+        os.pwrite(self.memory, MEMORY, 0)
+        os.write(self.state, STATE)
+        self.progress("active")
+        self.going.clear()
+        self.event("STOP")
+        self.progress("failed" if self.scenario is Scenario.UNSAVED else "completed")
+
+    def restore(self) -> None:
+        """As QEMU does: what can't be read ends it, and the guest goes on before all is said."""
+        self.progress("active")
+        if os.read(self.state, 1000) != STATE or os.pread(self.memory, len(MEMORY), 0) != MEMORY:
+            os._exit(1)
+        self.event("RESUME")
+        self.progress("completed")
+        self.restored.set()
+
+    def progress(self, status: str) -> None:
+        """How the state gets on (qapi/migration.json: MIGRATION)."""
+        self.monitor.sendall(json.dumps({"event": "MIGRATION", "data": {"status": status}}).encode() + b"\r\n")
 
     def tell(self, asked: dict[str, object]) -> None:
         """How the guest stands: a status, and of everything else some text (qapi/misc.json: human-monitor-command)."""
@@ -328,6 +381,7 @@ class _Fake:
         }
 
     def boot(self, scenario: Scenario) -> None:
+        self.scenario = scenario
         self.wakes = scenario in {Scenario.WAKES, Scenario.LATE}
         self.monitor.sendall(b'{"QMP": {"version": {}, "capabilities": []}}\r\n')
         threading.Thread(target=self.obey, daemon=True).start()
@@ -348,7 +402,10 @@ class _Fake:
         }
         if scenario in fates:
             fates[scenario]()
-        self.say("booted\n")
+        if self.restores:
+            self.restored.wait()
+        else:
+            self.say("booted\n")
 
     def run(self, scenario: Scenario) -> NoReturn:
         self.boot(scenario)
@@ -363,7 +420,8 @@ class _Fake:
             Scenario.LINGERS: _Lingering,
             Scenario.BLOCKED: _Blocked,
         }
-        guest = kinds.get(scenario, _Guest)(self.channel, self.programs(), root=self.root)
+        usual = _Restored if self.restores and scenario is not Scenario.REPEATS else _Guest
+        guest = kinds.get(scenario, usual)(self.channel, self.programs(), root=self.root)
         if isinstance(guest, _Woken):
             guest.configured = self.configured
         self.guest = guest
@@ -376,4 +434,6 @@ class _Fake:
 
 
 if __name__ == "__main__":
-    _Fake(*map(int, sys.argv[2:6]), root=Path(sys.argv[6])).run(Scenario(sys.argv[1]))
+    _words = sys.argv[1:]
+    _fake = _Fake(*map(int, _words[1:5]), root=Path(_words[5]), saved=tuple(map(int, _words[7:])))
+    _fake.run(Scenario(_words[0]))

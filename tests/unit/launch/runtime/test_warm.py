@@ -1,0 +1,325 @@
+"""Templates and the machines that start from them, with a hypervisor that saves and restores, without a machine."""
+
+import os
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mvmnix.audit.record import RecordKind
+from mvmnix.errors import GuestTimeoutError, MvmnixError, UsageError
+from mvmnix.launch.agent.frames import PROTOCOL_VERSION
+from mvmnix.launch.gate.verify import VerifiedPlan
+from mvmnix.launch.runtime import warm
+from mvmnix.launch.runtime.finalize import MachineFailedError
+from mvmnix.launch.runtime.host import Host
+from mvmnix.launch.runtime.save_template import save_template
+from mvmnix.launch.runtime.start import start_machine
+from mvmnix.launch.runtime.warm import template_key
+from mvmnix.launch.templates import guest_memory
+from mvmnix.launch.templates.store import KeptTemplate, NoTemplateError, Templates
+from mvmnix.launch.templates.template import NOTHING_HELD
+from mvmnix.machines.ending import EndReason
+from mvmnix.machines.receipt import Receipt
+from mvmnix.model import Digest, Verb, Workload
+from mvmnix.plan.data_disk import DataDisk
+from mvmnix.plan.network import Network
+from mvmnix.plan.network_endpoints import PublishedPort
+from mvmnix.plan.plan import Accelerator, Start, Timeouts, Use
+from mvmnix.plan.secret_reference import SecretReference, SecretTarget
+from mvmnix.plan.share import Share
+from mvmnix.vmm.boot_watchdog import StallReason
+from mvmnix.vmm.port import Acceleration, LaunchSpec
+from mvmnix.vmm.tsc import TscClock
+from tests.descriptors import nothing_left_open
+from tests.patience import EVENT_PATIENCE, PATIENCE, SHORT
+from tests.unit.launch.fake_hypervisor import MEMORY, STATE, FakeHypervisor, Scenario
+from tests.unit.launch.house import House, house, nowhere
+
+KHZ = 2_000_000
+#: The policy of a house's host, as its templates know it.
+POLICY = Digest("0" * 64)
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[House]:
+    """A stall shows soon here, and the host's counter is always measured the same."""
+    for name, value in {"_QUIET": 0.5, "_USED": 0.1, "_WALL_FACTOR": 1.0, "_TOTAL_FACTOR": 2.0}.items():
+        monkeypatch.setattr(f"mvmnix.vmm.boot_watchdog.{name}", value)
+    monkeypatch.setattr(TscClock, "khz", lambda _: KHZ)
+    with house(tmp_path / "house") as it:
+        yield it
+
+
+def host_of(here: House, scenario: Scenario = Scenario.BOOTS, restored: Scenario | None = Scenario.BOOTS) -> Host:
+    """One whose hypervisor can save; what happens when it boots a guest, and when it restores one."""
+    made = here.host()
+    root = here.path / "guest"
+    return replace(made, hypervisor=FakeHypervisor(scenario, root, restored))
+
+
+def template_plan(here: House, **changes: Any) -> VerifiedPlan:
+    """A verified plan for a template."""
+    own = here.world.image.workload
+    usual: dict[str, Any] = {
+        "workload": Workload((), {}, own.directory, own.user),
+        "verbs": frozenset[Verb](),
+        "use": Use.TEMPLATE,
+        "accelerator": Accelerator.TCG,
+        "timeouts": Timeouts(EVENT_PATIENCE, PATIENCE),
+    }
+    here.world.sign_plan(**(usual | changes))
+    return here.verified()
+
+
+def save(here: House, scenario: Scenario = Scenario.BOOTS) -> KeptTemplate:
+    """Make a template; what is kept."""
+    host = host_of(here, scenario)
+    with template_plan(here) as plan:
+        save_template(plan, host)
+    (kept,) = host.templates.list()
+    return kept
+
+
+def run(here: House, host: Host, **changes: Any) -> Receipt:
+    """Run a machine to its end; its receipt."""
+    before = {receipt.observed.machine for receipt in here.receipts()}
+    with here.plan("/bin/echo", "x", **changes) as plan, start_machine(plan, host) as machine:
+        assert machine.run(stdout=nowhere, stderr=nowhere).exit_code == 0
+    (receipt,) = (it for it in here.receipts() if it.observed.machine not in before)
+    return receipt
+
+
+def kinds(here: House) -> list[tuple[RecordKind, tuple[str, ...]]]:
+    return [(record.kind, record.reasons) for record in here.log()]
+
+
+def test_a_saved_machine_has_one_start_one_end_and_a_receipt(here: House) -> None:
+    host = host_of(here)
+    with template_plan(here) as plan:
+        ended = save_template(plan, host)
+        digest = plan.digest
+    begin, end = here.log()
+    assert (begin.kind, end.kind, end.reasons) == (RecordKind.START, RecordKind.END, (EndReason.SAVED,))
+    assert begin.machine == end.machine
+    assert "template" not in begin.digests, "it boots itself"
+    (receipt,) = here.receipts()
+    assert (receipt.observed.reason, receipt.observed.template, receipt.reported) == (EndReason.SAVED, None, None)
+    assert ended.reason is EndReason.SAVED
+    (kept,) = host.templates.list()
+    assert (kept.record.machine, kept.record.plan, kept.record.policy) == (begin.machine, digest, POLICY)
+    assert (kept.record.hello.agent, kept.record.hello.version) == ("fake", PROTOCOL_VERSION)
+    assert kept.record.tsc_khz == KHZ
+
+
+def test_what_is_kept_is_what_its_hypervisor_left(here: House) -> None:
+    save(here)
+    host = host_of(here)
+    with here.plan() as plan, closing(host.templates.find(key_of(plan, host))) as found:
+        assert os.pread(found.memory, len(MEMORY), 0) == MEMORY
+        assert os.read(found.state, 1000) == STATE
+        assert len(tuple(guest_memory.blocks(found.memory))) == 1
+
+
+def test_nothing_is_left_open_of_a_template_that_was_made(here: House) -> None:
+    save(here)  # the first one loads what stays
+    host = host_of(here)
+    with template_plan(here) as plan, nothing_left_open():
+        save_template(plan, host)
+
+
+def test_a_machine_starts_from_it_and_the_log_and_its_receipt_say_so(here: House) -> None:
+    kept = save(here)
+    for _ in range(2):
+        receipt = run(here, host_of(here))
+        assert receipt.observed.template == kept.record.machine
+        begin, end = here.log()[-2:]
+        assert (begin.kind, begin.digests["template"]) == (RecordKind.START, kept.record.key)
+        assert (end.kind, end.reasons) == (RecordKind.END, ())
+    assert not [notice for notice in here.notices if "once more" in notice]
+
+
+def test_another_hypervisor_saves_none(here: House) -> None:
+    host = here.host()
+    with template_plan(here) as plan, pytest.raises(UsageError, match="the hypervisor can't save guests"):
+        save_template(plan, host)
+    assert here.log() == []
+    save(here)
+    assert run(here, here.host()).observed.template is None
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"vcpus": 2}, {"memory_mib": 300}, {"start": Start.COLD}],
+    ids=str,
+)
+def test_a_machine_of_another_shape_boots(here: House, changes: dict[str, Any]) -> None:
+    save(here)
+    with here.plan(**changes) as plan:
+        host = host_of(here)
+        with pytest.raises(NoTemplateError):
+            warm.warm_spec(plan, host, spec_of(plan))
+    assert len(host.templates.list()) == 1
+
+
+def test_where_the_counter_has_another_frequency_a_machine_boots(here: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    save(here)
+    monkeypatch.setattr(TscClock, "khz", lambda _: KHZ + KHZ // 200)
+    assert run(here, host_of(here)).observed.template is None
+    monkeypatch.setattr(TscClock, "khz", lambda _: KHZ + KHZ // 400)
+    assert run(here, host_of(here)).observed.template is not None
+
+
+def test_where_the_policy_lets_none_start_warm(here: House) -> None:
+    save(here)
+    directory = here.directory("templates")
+    templates = Templates(directory, lambda: bytes(32), POLICY, NOTHING_HELD, are_allowed=False)
+    assert run(here, replace(host_of(here), templates=templates)).observed.template is None
+
+
+def spec_of(plan: VerifiedPlan, acceleration: Acceleration = Acceleration.TCG) -> LaunchSpec:
+    """The machine of a plan, as far as a template's key has it."""
+    return LaunchSpec(
+        kernel=0,
+        initrd=0,
+        rootfs=0,
+        channel=0,
+        console=0,
+        monitor=0,
+        vcpus=plan.plan.vcpus,
+        memory_mib=plan.plan.memory_mib,
+        command_line=plan.plan.command_line,
+        acceleration=acceleration,
+        tsc_khz=KHZ,
+    )
+
+
+def key_of(plan: VerifiedPlan, host: Host) -> Any:
+    return template_key(plan, host, spec_of(plan))
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"shares": (Share.parse("/tmp:/tmp/shared"),)}, "a machine with shares starts cold"),
+        ({"data": DataDisk(16, "/tmp/data")}, "a machine with a data disk starts cold"),
+        ({"network": Network((), (PublishedPort("127.0.0.1", 8080, 80),))}, "a machine with a network starts cold"),
+        ({"start": Start.COLD}, "the plan demands a cold start"),
+    ],
+)
+def test_what_starts_cold(here: House, changes: dict[str, Any], why: str) -> None:
+    with here.plan() as plan:
+        assert warm._unfit(replace(plan.plan, **changes), Acceleration.TCG) == why
+
+
+def test_a_machine_under_kvm_starts_cold(here: House) -> None:
+    with here.plan() as plan, pytest.raises(NoTemplateError, match="a machine under KVM starts cold"):
+        template_key(plan, host_of(here), spec_of(plan, Acceleration.KVM))
+
+
+RESTARTED = EndReason.HYPERVISOR_DIED
+
+
+@pytest.mark.parametrize("restored", [Scenario.ABORTS, Scenario.UNRESTORED])
+def test_one_that_cannot_be_restored_is_begun_once_more_and_boots(
+    here: House, restored: Scenario, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save(here)
+    monkeypatch.setattr("mvmnix.launch.runtime.boot._RESTORE", SHORT)
+    receipt = run(here, host_of(here, restored=restored))
+    assert receipt.observed.template is None
+    assert [it.verdict for it in receipt.observed.diagnoses] == [StallReason.NOT_RESTORED]
+    (begin, again, end) = here.log()[-3:]
+    assert [record.kind for record in (begin, again, end)] == [RecordKind.START, RecordKind.RESTART, RecordKind.END]
+    assert (again.reasons, end.reasons) == ((RESTARTED,), ())
+    assert ("template" in begin.digests, "template" in again.digests) == (True, False)
+    (notice,) = (notice for notice in here.notices if "once more" in notice)
+    assert "can't go on from its template while it boots; it is started once more" in notice
+
+
+def test_one_that_stands_still_once_it_is_restored_is_begun_once_more(here: House) -> None:
+    save(here)
+    receipt = run(here, host_of(here, restored=Scenario.STALLS))
+    assert receipt.observed.template is None
+    assert [it.verdict for it in receipt.observed.diagnoses] == [StallReason.STALLED]
+    assert [kind for kind, _ in kinds(here)[-3:]] == [RecordKind.START, RecordKind.RESTART, RecordKind.END]
+
+
+def test_one_that_was_told_a_secret_is_not_begun_again(here: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    save(here)
+    monkeypatch.setenv("TOKEN", "hush")
+    secret = SecretReference.parse("token=env:TOKEN", SecretTarget.FILE)
+    with here.plan(secrets=(secret,)) as plan, pytest.raises(GuestTimeoutError):
+        start_machine(plan, host_of(here, restored=Scenario.STALLS))
+    assert [kind for kind, _ in kinds(here)[-2:]] == [RecordKind.START, RecordKind.END]
+
+
+def test_its_second_boot_is_the_last(here: House) -> None:
+    save(here)
+    with here.plan() as plan, pytest.raises(MvmnixError):
+        start_machine(plan, host_of(here, Scenario.ABORTS, restored=Scenario.ABORTS))
+    assert kinds(here)[-2:] == [(RecordKind.RESTART, (RESTARTED,)), (RecordKind.END, (EndReason.HYPERVISOR_DIED,))]
+
+
+def test_a_guest_that_reports_again_breaks_the_protocol(here: House) -> None:
+    save(here)
+    with here.plan() as plan, pytest.raises(MachineFailedError):
+        start_machine(plan, host_of(here, restored=Scenario.REPEATS))
+    assert kinds(here)[-2:] == [(RecordKind.START, ()), (RecordKind.END, (EndReason.CHANNEL_VIOLATION,))]
+
+
+def test_a_damaged_template_is_gone_and_the_machine_boots(here: House) -> None:
+    save(here)
+    (path,) = here.path.glob("templates/*.template")
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    assert run(here, host_of(here)).observed.template is None
+    assert not path.exists()
+
+
+def test_a_template_is_kept_of_no_guest_that_cannot_be_saved(here: House) -> None:
+    host = host_of(here, Scenario.UNSAVED)
+    with template_plan(here) as plan, pytest.raises(MvmnixError, match="the hypervisor can't save its guest"):
+        save_template(plan, host)
+    assert host.templates.list() == ()
+    assert [kind for kind, _ in kinds(here)] == [RecordKind.START, RecordKind.END]
+    assert here.receipts()[0].observed.reason is not EndReason.SAVED
+
+
+@pytest.mark.parametrize("scenario", [Scenario.ABORTS, Scenario.PANICS, Scenario.BABBLES])
+def test_a_template_is_kept_of_no_guest_that_fails_to_boot(here: House, scenario: Scenario) -> None:
+    host = host_of(here, scenario)
+    with template_plan(here) as plan, nothing_left_open(), pytest.raises(MvmnixError):
+        save_template(plan, host)
+    assert host.templates.list() == ()
+    assert [kind for kind, _ in kinds(here)] == [RecordKind.START, RecordKind.END]
+
+
+def test_a_plan_for_a_template_starts_once_and_nothing_else(here: House) -> None:
+    host = host_of(here)
+    with template_plan(here) as plan:
+        with pytest.raises(UsageError, match="the plan is for a template"):
+            start_machine(plan, host)
+        assert here.log() == []
+        save_template(plan, host)
+        with pytest.raises(MvmnixError, match="may start once"):
+            save_template(plan, host)
+
+
+def test_no_other_plan_makes_one(here: House) -> None:
+    host = host_of(here)
+    with here.plan() as plan, nothing_left_open(), pytest.raises(UsageError, match="the plan is not for a template"):
+        save_template(plan, host)
+    assert here.log() == []
+
+
+def test_a_machine_that_starts_holds_no_other_template(here: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    closed = list[str]()
+    monkeypatch.setattr(Templates, "close", lambda _: closed.append("closed"))
+    save(here)
+    run(here, host_of(here))
+    assert closed, "also where none was found"
