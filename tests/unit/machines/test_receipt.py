@@ -45,6 +45,7 @@ PANIC = Diagnosis(diagnosis_file(1), StallReason.PANICKED, Digest.of(b""))
         *(replace(RECEIPT, observed=replace(OBSERVED, reason=reason)) for reason in EndReason),
         replace(RECEIPT, observed=replace(OBSERVED, usage=None, console_bytes=0)),
         replace(RECEIPT, observed=replace(OBSERVED, shares=SHARES)),
+        replace(RECEIPT, observed=replace(OBSERVED, template="0123456789ab")),
         replace(RECEIPT, observed=replace(OBSERVED, ready=None, firmware=(), additions=())),
         replace(RECEIPT, observed=replace(OBSERVED, additions=OBSERVED.additions[:1])),
         replace(RECEIPT, observed=replace(OBSERVED, diagnoses=DIAGNOSES)),
@@ -81,6 +82,43 @@ def test_what_held_the_guest(backend: Backend, accelerator: Acceleration, bounda
     assert said["boundary"] == boundary
 
 
+WARM = replace(RECEIPT, observed=replace(OBSERVED, template="0123456789ab"))
+
+
+@pytest.mark.parametrize(
+    ("it", "start"), [(RECEIPT, {"start": "cold"}), (WARM, {"start": "warm", "template": "0123456789ab"})]
+)
+def test_how_it_started(it: Receipt, start: dict[str, str]) -> None:
+    said = receipt.receipt_statement(it).predicate["observedByHost"]
+    assert isinstance(said, dict)
+    assert {name: value for name, value in said.items() if name in {"start", "template"}} == start
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        put("cold", "predicate", "observedByHost", "start"),
+        drop("predicate", "observedByHost", "template"),
+        drop("predicate", "observedByHost", "start"),
+        put("../../etc", "predicate", "observedByHost", "template"),
+    ],
+)
+def test_a_warm_start_names_its_template_and_no_other_does(change: Any) -> None:
+    value = strict.parse_json(receipt.receipt_statement(WARM).to_bytes())
+    assert isinstance(value, dict)
+    change(value)
+    with pytest.raises(RefusedError) as caught:
+        receipt.from_statement(statement.parse(strict.canonical(value)))
+    assert set(caught.value.codes) == {ReasonCode.STATEMENT_MALFORMED}
+
+
+def test_one_of_before_there_were_templates_is_of_a_cold_start() -> None:
+    value = strict.parse_json(receipt.receipt_statement(RECEIPT).to_bytes())
+    assert isinstance(value, dict)
+    drop("predicate", "observedByHost", "start")(value)
+    assert receipt.from_statement(statement.parse(strict.canonical(value))) == RECEIPT
+
+
 def test_many_corrupted_blocks_are_counted() -> None:
     assert Corruption.of(tuple(range(5000))) == Corruption(5000, tuple(range(1024)))
 
@@ -108,6 +146,9 @@ def test_many_corrupted_blocks_are_counted() -> None:
         put([{**DIAGNOSES[0].value(), "file": "../machine.json"}], "predicate", "observedByHost", "diagnoses"),
         put([{**DIAGNOSES[0].value(), "verdict": "slow"}], "predicate", "observedByHost", "diagnoses"),
         put(["selinux"], "predicate", "observedByHost", "confinement"),
+        put("warm", "predicate", "observedByHost", "start"),
+        put("lukewarm", "predicate", "observedByHost", "start"),
+        put("0123456789ab", "predicate", "observedByHost", "template"),
         put(-1, "predicate", "observedByHost", "hypervisorUsage", "userMilliseconds"),
         put(1, "predicate", "observedByHost", "hypervisorUsage", "more"),
         put("EXITED", "predicate", "reportedByGuest", "end"),

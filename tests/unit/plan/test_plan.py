@@ -12,7 +12,9 @@ from mvmnix.plan import plan as plans
 from mvmnix.plan.backend import Backend
 from mvmnix.plan.data_disk import DataDisk
 from mvmnix.plan.limits import PlanLimits
-from mvmnix.plan.plan import Accelerator, Timeouts, Use, Window
+from mvmnix.plan.network import Network
+from mvmnix.plan.network_endpoints import PublishedPort
+from mvmnix.plan.plan import Accelerator, Start, Timeouts, Use, Window
 from mvmnix.plan.secret_reference import SecretReference, SecretTarget
 from mvmnix.plan.share import Access, Share
 from mvmnix.provenance.bundle import statement
@@ -20,6 +22,9 @@ from mvmnix.provenance.isolation import Isolation
 from mvmnix.provenance.slsa.provenance import Variation
 from tests.unit.provenance import world as worlds
 from tests.unit.provenance.world import NOW, World, plan_refusal
+
+#: What a template's machine runs.
+BARE = Workload((), {}, "/", User(1, 1))
 
 
 @pytest.fixture
@@ -54,6 +59,8 @@ def test_a_plan_for_an_image(world: World) -> None:
         {"workload": Workload(("/bin/é", ""), {"A": "b\nc"}, "/tmp", User(1, 2**32 - 2))},
         {"workload": Workload((), {}, "/", User(1, 1)), "verbs": frozenset({Verb.EXEC})},
         {"use": Use.ONCE},
+        {"use": Use.TEMPLATE, "workload": BARE},
+        {"start": Start.COLD},
         {"vcpus": 64, "memory_mib": 2**20, "scratch_mib": 0},
         {"vcpus": 1, "memory_mib": 96, "scratch_mib": 2**20},
         {"variation": Variation("other", -86400, "reversed")},
@@ -99,6 +106,33 @@ def test_what_makes_no_sense_is_no_plan(world: World, changes: dict[str, Any]) -
     words = r"port|verb|command|order|isolation|KVM|accelerates|may write to none|twice|label|within|lie over"
     with pytest.raises(ValueError, match=words):
         world.plan(**changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "name"),
+    [
+        ({"workload": Workload(("/bin/true",), {}, "/", User(1, 1))}, "a command"),
+        ({"workload": Workload((), {"A": "b"}, "/", User(1, 1))}, "variables"),
+        ({"verbs": frozenset({Verb.EXEC})}, "verbs"),
+        ({"secrets": (SecretReference.parse("a=env:X", SecretTarget.FILE),)}, "secrets"),
+        ({"shares": (Share("/srv", "/data"),)}, "shares"),
+        ({"data": DataDisk(32, "/data")}, "a data disk"),
+        ({"network": Network((), (PublishedPort("127.0.0.1", 8080, 80),))}, "a network"),
+        ({"variation": Variation("other", 0, "natural")}, "a variation"),
+    ],
+)
+def test_the_guest_of_a_template_is_told_nothing(world: World, changes: dict[str, Any], name: str) -> None:
+    with pytest.raises(ValueError, match=f"the guest of a template is told nothing, and the plan names {name}$"):
+        world.plan(**({"use": Use.TEMPLATE, "workload": BARE} | changes))
+
+
+def test_what_starts_one_machine_at_most() -> None:
+    assert {use for use in Use if use.is_single} == {Use.ONCE, Use.TEMPLATE}
+
+
+def test_a_cold_start_stands_there_only_where_it_is_demanded(world: World) -> None:
+    assert "start" not in plans.plan_statement(world.plan()).predicate
+    assert plans.plan_statement(world.plan(start=Start.COLD)).predicate["start"] == "cold"
 
 
 def test_limits_stand_there_only_where_there_are_some(world: World) -> None:

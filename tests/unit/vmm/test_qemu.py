@@ -7,7 +7,15 @@ import pytest
 
 from mvmnix.plan.kernel_command_line import Addition, BackendParameter
 from mvmnix.plan.share import ShareKind
-from mvmnix.vmm.port import Acceleration, Attachment, DataAttachment, LaunchSpec, NetworkAttachment
+from mvmnix.vmm.port import (
+    Acceleration,
+    Attachment,
+    DataAttachment,
+    Emulation,
+    LaunchSpec,
+    NetworkAttachment,
+    SavedGuest,
+)
 from mvmnix.vmm.qemu import Qemu
 
 QEMU = Qemu(executable="/usr/bin/qemu-system-x86_64", bios="/usr/share/qemu/qboot.rom")
@@ -212,3 +220,31 @@ def test_a_network_device_has_a_tap_and_no_queue_for_control() -> None:
 def test_a_device_has_the_address_of_one_machine(mac: str) -> None:
     with pytest.raises(ValueError, match="not the hardware address"):
         NetworkAttachment(20, mac)
+
+
+@pytest.mark.parametrize(
+    ("restores", "mapped", "incoming"),
+    [(False, '"share":true', ()), (True, '"share":false,"readonly":true,"rom":"off"', ("-incoming", "defer"))],
+    ids=["saved", "restored"],
+)
+def test_a_guest_that_is_saved_or_restored(restores: bool, mapped: str, incoming: tuple[str, ...]) -> None:
+    """What is restored is mapped privately, and reads its state from a descriptor."""
+    spec = dataclasses.replace(SPEC, saved=SavedGuest(16, 17, restores=restores))
+    plain, argv = QEMU.invocation(SPEC).argv, QEMU.invocation(spec).argv
+    at = plain.index("-machine")
+    memory = (
+        f'{{"qom-type":"memory-backend-file","id":"memory","mem-path":"/proc/self/fd/16","size":{256 << 20},{mapped}}}'
+    )
+    machine = ("-object", memory, "-machine", "microvm,memory-backend=memory")
+    assert argv == (*plain[:at], *machine, *plain[at + 2 :], "-add-fd", "fd=17,set=14", *incoming)
+    assert {16, 17} <= set(spec.descriptors)
+
+
+def test_what_is_saved_shares_its_memory_with_no_server() -> None:
+    with pytest.raises(ValueError, match="shares its memory with no server"):
+        dataclasses.replace(SPEC, memory=18, saved=SavedGuest(16, 17, restores=False))
+
+
+def test_what_a_saved_guest_depends_on() -> None:
+    assert QEMU.emulation(Acceleration.TCG) == Emulation(QEMU.executable, "microvm", "max,erms=off,fsrm=off")
+    assert QEMU.emulation(Acceleration.KVM) == Emulation(QEMU.executable, "microvm", "max")

@@ -1,0 +1,107 @@
+"""`mvm warm`: a template is made by a plan of its own, listed, used and removed; what is no command is an image."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from mvmnix.machines.ending import EndReason
+from mvmnix.vmm.tsc import TscClock
+from tests.unit.cli.machines import kinds
+from tests.unit.cli.station import Station
+from tests.unit.launch.fake_hypervisor import Scenario
+
+
+@pytest.fixture
+def warm(settled: Station, monkeypatch: pytest.MonkeyPatch) -> Station:
+    """A user whose hypervisor saves guests, and whose host's counter is always measured the same."""
+    monkeypatch.setattr(TscClock, "khz", lambda _: 2_000_000)
+    settled.hypervisor(restored=Scenario.BOOTS)
+    return settled
+
+
+def files(station: Station) -> list[Path]:
+    return [*(station.state / "templates").glob("*.template")]
+
+
+def listed(station: Station) -> list[dict[str, object]]:
+    return list(station.mvm("warm", "ls", "--json").answer("templates"))
+
+
+def started(station: Station, reference: str) -> object:
+    """The digest of the template from which a machine of it starts, by the log; None for one that boots."""
+    said = station.mvm("run", reference, "--", "true")
+    assert said.code == 0, said.err
+    tail = [json.loads(line) for line in station.mvm("audit", "tail").out.splitlines()]
+    return [record["digests"].get("template") for record in tail if record["kind"] == "start"][-1]
+
+
+def test_a_template_is_made_listed_used_and_removed(warm: Station) -> None:
+    reference = warm.flake()
+    made = warm.mvm("warm", reference)
+    assert made.code == 0, made.err
+    assert kinds(warm)[-3:] == ["admission", "start", "end"]
+    (template,) = listed(warm)
+    assert (template["image"], template["machine"]) == ("hello", made.out.strip())
+    assert warm.mvm("inspect", made.out.strip()).answer("machine")["ended"] == EndReason.SAVED
+    (path,) = files(warm)
+    assert f"sha256:{path.stem}" == template["key"] == f"sha256:{started(warm, reference)}"
+    shown = warm.mvm("warm", "ls").out
+    assert all(word in shown for word in ("hello", path.stem[:12], made.out.strip()))
+    removed = warm.mvm("warm", "rm", "hello")
+    assert (removed.code, removed.out.strip()) == (0, template["key"])
+    assert (listed(warm), files(warm), started(warm, reference)) == ([], [], None)
+
+
+def test_make_is_the_command_that_is_left_out(warm: Station) -> None:
+    reference = warm.flake()
+    assert warm.mvm("warm", "make", reference).code == 0
+    assert warm.mvm("warm", reference).code == 0
+    assert warm.mvm("warm", "image:hello").code == 0
+    assert len(listed(warm)) == 1, "each takes the place of the one before"
+    for words in (("--help",), ("-h",), ("rm", "--help"), ("make", "--help")):
+        said = warm.mvm("warm", *words)
+        assert (said.code, said.out.startswith("Usage: mvm warm")) == (0, True)
+    assert warm.mvm("warm", "nosuch-image:").code == 2
+
+
+def test_each_shape_has_its_own(warm: Station) -> None:
+    reference = warm.flake()
+    assert warm.mvm("warm", reference, "--vcpus", "2").code == 0
+    assert started(warm, reference) is None
+    assert warm.mvm("warm", reference, "--memory", "300M").code == 0
+    assert {(each["vcpus"], each["memoryMiB"]) for each in listed(warm)} >= {(listed(warm)[0]["vcpus"], 300)}
+    assert len(listed(warm)) == 2
+
+
+def test_one_is_removed_by_the_beginning_of_its_key(warm: Station) -> None:
+    reference = warm.flake()
+    for count in ("1", "2"):
+        assert warm.mvm("warm", reference, "-c", count).code == 0
+    first, second = (str(each["key"]).removeprefix("sha256:") for each in listed(warm))
+    assert warm.mvm("warm", "rm", first[:7]).code == 2, "too few digits"
+    assert warm.mvm("warm", "rm", first[:8]).code == 0
+    assert [path.stem for path in files(warm)] == [second]
+
+
+def test_one_that_is_not_there_is_told_and_nothing_is_removed(warm: Station) -> None:
+    assert warm.mvm("warm", warm.flake()).code == 0
+    said = warm.mvm("warm", "rm", "hello", "nosuch")
+    assert (said.code, "there is no template 'nosuch'" in said.err) == (2, True)
+    assert "mvm warm ls" in said.err
+    assert len(files(warm)) == 1
+
+
+def test_where_the_hypervisor_saves_none(settled: Station) -> None:
+    said = settled.mvm("warm", settled.flake())
+    assert (said.code, "the hypervisor can't save guests" in said.err) == (2, True)
+    assert listed(settled) == []
+
+
+def test_another_policy_removes_them(warm: Station) -> None:
+    reference = warm.flake()
+    assert warm.mvm("warm", reference).code == 0
+    policy = warm.config / "trust.toml"
+    policy.write_bytes(policy.read_bytes().replace(b"serial = 1 ", b"serial = 2 "))
+    assert (listed(warm), files(warm)) == ([], [])
+    assert started(warm, reference) is None
