@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Final
 
+from mvmnix.digest import Digest
 from mvmnix.errors import RefusedError
 from mvmnix.launch.templates import guest_memory
 from mvmnix.launch.templates.record import LIMIT, TemplateKey, TemplateRecord

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from mvmnix.digest import Digest
 from mvmnix.launch.templates import guest_memory
 from mvmnix.launch.templates.template import Template
 from mvmnix.launcher import held_templates
 from mvmnix.launcher.held_templates import MOST_HELD, HeldTemplates
 from mvmnix.launcher.server import Server
-from mvmnix.model import Digest
 from mvmnix.system import store
 from mvmnix.system.descriptors import send_packet
 from tests.descriptors import close_all, nothing_left_open

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from mvmnix.audit.record import RecordKind
+from mvmnix.digest import Digest
 from mvmnix.errors import GuestTimeoutError, MvmnixError, UsageError
 from mvmnix.launch.agent.frames import PROTOCOL_VERSION
 from mvmnix.launch.gate.verify import VerifiedPlan
@@ -24,7 +25,7 @@ from mvmnix.launch.templates.store import KeptTemplate, NoTemplateError, Templat
 from mvmnix.launch.templates.template import NOTHING_HELD
 from mvmnix.machines.ending import EndReason
 from mvmnix.machines.receipt import Receipt
-from mvmnix.model import Digest, Verb, Workload
+from mvmnix.model import Verb, Workload
 from mvmnix.plan.data_disk import DataDisk
 from mvmnix.plan.network import Network
 from mvmnix.plan.network_endpoints import PublishedPort

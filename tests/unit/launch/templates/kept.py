@@ -6,11 +6,11 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
+from mvmnix.digest import Digest
 from mvmnix.launch.agent.frames import PROTOCOL_VERSION, Hello
 from mvmnix.launch.templates import guest_memory
 from mvmnix.launch.templates.guest_memory import BLOCK
 from mvmnix.launch.templates.record import TemplateKey, TemplateRecord
-from mvmnix.model import Digest
 from tests.unit.provenance.world import NOW
 
 BOOT = "12345678-9abc-def0-1234-56789abcdef0"

@@ -5,10 +5,10 @@ from dataclasses import fields, replace
 
 import pytest
 
+from mvmnix.digest import Digest
 from mvmnix.formats.strict import MalformedError
 from mvmnix.launch.agent.frames import Hello
 from mvmnix.launch.templates.record import LIMIT, TemplateKey, TemplateRecord
-from mvmnix.model import Digest
 from tests.unit.launch.templates.kept import KEY, record_of
 
 OTHERS: dict[str, object] = {

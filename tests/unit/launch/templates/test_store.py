@@ -9,13 +9,13 @@ from typing import Any, override
 
 import pytest
 
+from mvmnix.digest import Digest
 from mvmnix.errors import ReasonCode, RefusedError, refuse
 from mvmnix.launch.templates import guest_memory
 from mvmnix.launch.templates.record import TemplateKey, TemplateRecord
 from mvmnix.launch.templates.sealed_stream import KEY_BYTES
 from mvmnix.launch.templates.store import NoTemplateError, Templates
 from mvmnix.launch.templates.template import NOTHING_HELD, Held, Template
-from mvmnix.model import Digest
 from mvmnix.system.private_dirs import Directory
 from tests.descriptors import nothing_left_open
 from tests.unit.launch.templates.kept import BOOT, KEY, PIECES, POLICY, STATE, record_of, saved_memory
