@@ -84,9 +84,8 @@ class Preparation:
         """
         self._hypervisor = hypervisor
         self.shares = shares or Shares()
-        self._disk = disk
+        self._disk, self._template = disk, template
         self.network = network
-        self._template = template
         attachment = partial_spec.network if network is None else network.attachment
         self._sockets = _Sockets.make()
         self._spec = replace(
@@ -218,10 +217,9 @@ class Guest:
         self._sockets = (sockets.console[0], sockets.monitor[0])
         #: What waits for the answers of the hypervisor.
         self._examined: Timer | None = None
-        for connection in self._sockets:
+        for connection, readable in zip(self._sockets, (self._console_readable, self._monitor_readable), strict=True):
             connection.setblocking(False)
-        loop.watch(self._sockets[0].fileno(), read=self._console_readable)
-        loop.watch(self._sockets[1].fileno(), read=self._monitor_readable)
+            loop.watch(connection.fileno(), read=readable)
         process.watch(loop, self._process_ended)
         if network is not None:
             network.watch(loop, self._network_event, self._network_ended)
