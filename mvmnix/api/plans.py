@@ -29,7 +29,7 @@ from mvmnix.plan.data_disk import DataDisk
 from mvmnix.plan.fields import check_directory, check_variables
 from mvmnix.plan.labels import NO_LABELS, Labels
 from mvmnix.plan.limits import PlanLimits
-from mvmnix.plan.network import Action, Network, NetworkRule, WhenGatewayEnds
+from mvmnix.plan.network import Network, NetworkRule, WhenGatewayEnds
 from mvmnix.plan.network_endpoints import DEFAULT_RATE, ConnectionRate, PublishedPort, UpstreamProxy
 from mvmnix.plan.plan import Accelerator, Plan, Start, Use, plan_statement
 from mvmnix.plan.secret_reference import SecretReference, SecretTarget
@@ -353,7 +353,7 @@ def _network(context: Context, options: NetworkOptions) -> Network | None:
         )
     except ValueError as error:
         raise UsageError(str(error), hint=NETWORK_HINT) from error
-    if not network.ports and all(it.action is Action.DENY for it in network.rules):
+    if network.is_closed:
         why = "nothing is allowed but what --allow names, so that --deny alone says nothing"
         raise UsageError(why, hint=NETWORK_HINT)
     origins = {it.id: option for option, rules in presets for it in rules}

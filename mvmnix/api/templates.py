@@ -17,19 +17,26 @@ from mvmnix.launch.control.start_messages import Ended
 from mvmnix.launch.templates.record import TemplateRecord
 from mvmnix.launch.templates.store import KeptTemplate
 from mvmnix.model import Workload
+from mvmnix.plan.network import Action, Network, NetworkRule
 from mvmnix.plan.plan import Accelerator, Plan, Use
 from mvmnix.system.procfs import boot_id
 
+#: The network of a template's machine, which is for its device alone.
+_CLOSED: Final = Network((NetworkRule("all", Action.DENY, "*", None, None),))
 #: Digits of a key that name a template.
 _LEAST_PREFIX: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
 class MachineShape:
-    """What of a machine a template depends on, beside its image: processors, and MiB; None: as the image says."""
+    """What of a machine a template depends on, beside its image: processors, and MiB; None: as the image says.
+
+    `network`: whether it has a network device.
+    """
 
     vcpus: int | None = None
     memory_mib: int | None = None
+    network: bool = False
 
 
 def draft_template_plan(context: Context, finished: VerifiedImage, shape: MachineShape) -> Plan:
@@ -45,6 +52,7 @@ def draft_template_plan(context: Context, finished: VerifiedImage, shape: Machin
         vcpus=shape.vcpus or made.vcpus,
         memory_mib=shape.memory_mib or made.memory_mib,
         accelerator=Accelerator.TCG,
+        network=_CLOSED if shape.network else None,
     )
 
 

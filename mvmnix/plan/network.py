@@ -214,6 +214,11 @@ class Network:
             why = f"{range_.id} denies {range_.host}, which can't be held: names are resolved by the proxy"
             raise ValueError(f"{why} {self.proxy.typed}")
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether nothing passes: its rules are denials, and no port is published."""
+        return not self.ports and all(rule.action is Action.DENY for rule in self.rules)
+
     def _check_unchecked(self) -> None:
         allowed = [it for it in self.rules if it.action is Action.ALLOW]
         unchecked = {(it.host, it.port): it for it in allowed if it.protocol is Protocol.TCP}

@@ -176,7 +176,7 @@ class Plan:
             "secrets": self.secrets,
             "shares": self.shares,
             "a data disk": self.data,
-            "a network": self.network,
+            "a network that lets anything through": self.network is not None and not self.network.is_closed,
             "a variation": self.variation,
         }
         return [name for name, value in given.items() if value]

@@ -83,13 +83,19 @@ def test_what_is_refused_is_told_at_once(machine: Machine, what: str) -> None:
     until(is_told, lambda: json.dumps([it.fields() for it in machine.events]))
 
 
-def test_the_command_itself(world: World, image: Path) -> None:
+@pytest.mark.parametrize("is_warm", [False, True])
+def test_the_command_itself(world: World, image: Path, *, is_warm: bool) -> None:
     """`mvm run` of a user who may open /dev/net/tun: the guest is told why, and so is the user, with the option."""
     script = f"nslookup other.example.com; wget -O - http://{PUBLIC}/; cat /etc/resolv.conf"
     open_to_all = 'mount -t tmpfs -o dev none /dev/net; mknod -m 666 /dev/net/tun c 10 200; exec "$@"'
     words = ("--allow", "https://api.example.com", "image:connected", "--", "/bin/busybox", "sh", "-c", script)
-    said = world.home.mvm("run", *words, prefix=("unshare", "--mount", "sh", "-euc", open_to_all, "sh"))
+    prefix = ("unshare", "--mount", "sh", "-euc", open_to_all, "sh")
+    if is_warm:
+        made = world.home.mvm("warm", "--network", "image:connected", prefix=prefix)
+        assert made.returncode == 0, made.stderr.decode()
+    said = world.home.mvm("--verbose", "run", *words, prefix=prefix)
     assert said.returncode == 0, said.stderr.decode()
+    assert (b"a warm start" in said.stderr) == is_warm
     assert b"NXDOMAIN" in said.stdout
     assert said.stdout.endswith(b"nameserver 198.19.255.1\noptions timeout:2 attempts:3 no-aaaa\n")
     assert b"other.example.com is refused (no-rule); --allow https://other.example.com would allow it" in said.stderr

@@ -54,13 +54,14 @@ def warm() -> None:
     metavar="MIB",
     help="Memory. Default: the image's.",
 )
+@click.option("--network", is_flag=True, help="For machines with a network.")
 @private_option
-def make(*, flake: str, vcpus: int | None, memory_mib: int | None, private: bool) -> None:
+def make(*, flake: str, vcpus: int | None, memory_mib: int | None, network: bool, private: bool) -> None:
     """Make a template of FLAKE's image, or of the kept image NAME, in the place of an older one; print its machine.
 
     A machine of its own boots for it, by a plan that the planner signs, and is saved before it is told anything.
     """
-    wanted, shape = runnable_ref(flake), MachineShape(vcpus, memory_mib)
+    wanted, shape = runnable_ref(flake), MachineShape(vcpus, memory_mib, network)
     with open_context(TERMINAL) as context, context.working():
         put_in_order(context.roots, context.machines, TERMINAL)
         with steps() as progress, open_image_builder(context, progress) as images:

@@ -136,7 +136,7 @@ def start_to_save(plan: VerifiedPlan, host: Host, saved: SavedGuest) -> tuple[Ma
             key = template_key(plan, host, spec)
         except NoTemplateError as error:
             raise UsageError(str(error), hint="such machines boot each time") from error
-        preparation = Preparation(host.hypervisor, host.jail, spec)
+        preparation = Preparation(host.hypervisor, host.jail, spec, network=_network(plan, host))
     observations = _begun(plan, host, preparation, "", "")
     return _spawned(observations, preparation, _NO_SERVICES), key, spec.tsc_khz
 

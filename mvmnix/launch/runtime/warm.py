@@ -32,6 +32,7 @@ def template_key(plan: VerifiedPlan, host: Host, spec: LaunchSpec) -> TemplateKe
         vcpus=spec.vcpus,
         memory_mib=spec.memory_mib,
         command_line=spec.command_line,
+        network=plan.plan.network is not None,
         machine=emulation.machine,
         processor=emulation.processor,
         protocol=PROTOCOL_VERSION,
@@ -47,7 +48,6 @@ def _unfit(plan: Plan, acceleration: Acceleration) -> str:
         (acceleration is not Acceleration.TCG, "a machine under KVM starts cold: that it can be saved isn't tested"),
         (bool(plan.shares), "a machine with shares starts cold"),
         (plan.data is not None, "a machine with a data disk starts cold"),
-        (plan.network is not None, "a machine with a network starts cold"),
     )
     return next((why for holds, why in reasons if holds), "")
 

@@ -22,7 +22,8 @@ _MACHINE: Final = r"[0-9a-f]{12}"
 class TemplateKey:
     """What a template depends on: a machine whose key is another one can't start from it.
 
-    `manifest` is the image's, by digest; `command_line` the plan's, without what the hypervisor adds; `machine` and
+    `manifest` is the image's, by digest; `command_line` the plan's, without what the hypervisor adds; `network`
+    whether it has a network device; `machine` and
     `processor` are what the guest sees, in the hypervisor's words. `programs` are
     the hypervisor, its firmware and what else it reads, by path, device, inode, size and times of the file: while the
     host has booted once, no other bytes have these. `boot` is that boot of the host, by its id.
@@ -32,6 +33,7 @@ class TemplateKey:
     vcpus: int
     memory_mib: int
     command_line: str
+    network: bool
     machine: str
     processor: str
     protocol: int
@@ -50,6 +52,7 @@ class TemplateKey:
             "vcpus": self.vcpus,
             "memoryMiB": self.memory_mib,
             "commandLine": self.command_line,
+            "network": self.network,
             "machine": self.machine,
             "processor": self.processor,
             "protocol": self.protocol,

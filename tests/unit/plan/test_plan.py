@@ -117,7 +117,7 @@ def test_what_makes_no_sense_is_no_plan(world: World, changes: dict[str, Any]) -
         ({"secrets": (SecretReference.parse("a=env:X", SecretTarget.FILE),)}, "secrets"),
         ({"shares": (Share("/srv", "/data"),)}, "shares"),
         ({"data": DataDisk(32, "/data")}, "a data disk"),
-        ({"network": Network((), (PublishedPort("127.0.0.1", 8080, 80),))}, "a network"),
+        ({"network": Network((), (PublishedPort("127.0.0.1", 8080, 80),))}, "a network that lets anything through"),
         ({"variation": Variation("other", 0, "natural")}, "a variation"),
     ],
 )

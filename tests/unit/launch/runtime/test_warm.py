@@ -27,8 +27,6 @@ from mvmnix.machines.ending import EndReason
 from mvmnix.machines.receipt import Receipt
 from mvmnix.model import Verb, Workload
 from mvmnix.plan.data_disk import DataDisk
-from mvmnix.plan.network import Network
-from mvmnix.plan.network_endpoints import PublishedPort
 from mvmnix.plan.plan import Accelerator, Start, Timeouts, Use
 from mvmnix.plan.secret_reference import SecretReference, SecretTarget
 from mvmnix.plan.share import Share
@@ -207,7 +205,6 @@ def key_of(plan: VerifiedPlan, host: Host) -> Any:
     [
         ({"shares": (Share.parse("/tmp:/tmp/shared"),)}, "a machine with shares starts cold"),
         ({"data": DataDisk(16, "/tmp/data")}, "a machine with a data disk starts cold"),
-        ({"network": Network((), (PublishedPort("127.0.0.1", 8080, 80),))}, "a machine with a network starts cold"),
         ({"start": Start.COLD}, "the plan demands a cold start"),
     ],
 )

@@ -20,6 +20,7 @@ KEY = TemplateKey(
     vcpus=2,
     memory_mib=96,
     command_line="console=ttyS0",
+    network=False,
     machine="microvm",
     processor="max",
     protocol=PROTOCOL_VERSION,
