@@ -1,6 +1,5 @@
 """Makes, lists and removes templates: guests that wait, told nothing, for machines of their image to go on from."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -20,6 +19,7 @@ from mvmnix.model import Workload
 from mvmnix.plan.network import Action, Network, NetworkRule
 from mvmnix.plan.plan import Accelerator, Plan, Use
 from mvmnix.system.procfs import boot_id
+from mvmnix.words import Words, check_words
 
 #: The network of a template's machine, which is for its device alone.
 _CLOSED: Final = Network((NetworkRule("all", Action.DENY, "*", None, None),))
@@ -76,14 +76,14 @@ def list_templates(context: Context) -> tuple[KeptTemplate, ...]:
     return templates.list()
 
 
-def remove_templates(context: Context, texts: Sequence[str]) -> tuple[Digest, ...]:
+def remove_templates(context: Context, names: Words) -> tuple[Digest, ...]:
     """Remove templates, by at least 8 digits of their keys' digests or the names of their images; return their keys.
 
     Raises UsageError where one names no template.
     """
+    found, words = dict[Digest, None](), check_words(names)
     templates = open_templates(context)
-    found: dict[Digest, None] = {}
-    for text in texts:
+    for text in words:
         chosen = [kept.record.key for kept in templates.list() if _is_named(kept.record, text)]
         if not chosen:
             raise UsageError(f"there is no template {text!r}", hint="mvm warm ls lists them")

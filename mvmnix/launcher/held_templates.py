@@ -24,7 +24,6 @@ _LIMIT: Final = 65536
 #: Templates that are held, and bytes of memory that they may take together; the first that came go first.
 MOST_HELD: Final = 8
 MOST_BYTES: Final = 2 << 30
-_BLOCK: Final = 512
 _KEY: Final = 32
 #: Bytes of the salt of a template's file (launch/templates/sealed_stream.py).
 _SALT: Final = 32
@@ -41,8 +40,8 @@ class _Given:
 
     @property
     def size(self) -> int:
-        """Bytes of memory that it takes."""
-        return sum(os.fstat(fd).st_blocks for fd in (self.memory, self.state)) * _BLOCK
+        """Bytes of memory that it may take: machines fill its holes by reading them."""
+        return sum(os.fstat(fd).st_size for fd in (self.memory, self.state))
 
     def close(self) -> None:
         """Close both."""
@@ -72,6 +71,9 @@ class HeldTemplates:
             return
         if packet.sender is not None:
             packet.sender.close()
+        if len(packet.data) == _KEY and not packet.descriptors:
+            self._drop(packet.data)
+            return
         memory, *others = packet.descriptors or (-1,)
         if (
             len(packet.data) < _KEY + _SALT
@@ -82,11 +84,17 @@ class HeldTemplates:
                 os.close(fd)
             return
         given = _Given(packet.data[:_KEY], packet.data[_KEY:], memory, others[0])
-        if (old := self._held.pop(given.key, None)) is not None:
-            old.close()
+        self._drop(given.key)
+        if given.size > MOST_BYTES:
+            given.close()
+            return
         self._held[given.key] = given
         while len(self._held) > MOST_HELD or sum(each.size for each in self._held.values()) > MOST_BYTES:
-            self._held.pop(next(iter(self._held))).close()
+            self._drop(next(iter(self._held)))
+
+    def _drop(self, key: bytes) -> None:
+        if (held := self._held.pop(key, None)) is not None:
+            held.close()
 
     @property
     def descriptors(self) -> Iterator[int]:
@@ -113,6 +121,11 @@ class HeldTemplates:
         data = template.record.key.raw + template.salt + template.record.to_bytes()
         with suppress(OSError):  # the launcher has ended, or has much to take
             send_packet(self._forks, data, (template.memory, template.state))
+
+    def drop(self, key: "Digest") -> None:
+        """Have the launcher let go of one, which is of no use any more."""
+        with suppress(OSError):  # the launcher has ended, or has much to take
+            send_packet(self._forks, key.raw)
 
     def close(self) -> None:
         """Let go of all in this fork."""

@@ -38,6 +38,7 @@ from mvmnix.launch.control.messages import Shell, Stream
 from mvmnix.launch.control.server import Control, is_stream
 from mvmnix.launch.control.start_messages import PROBE, ROOTS, Created, Ended, Mode, Started, StartRequest, TerminalSize
 from mvmnix.launch.gate.verify import VerifiedPlan
+from mvmnix.launch.runtime.finalize import Ended as MachineEnd
 from mvmnix.launch.runtime.host import Host
 from mvmnix.launch.runtime.machine import Machine
 from mvmnix.launch.runtime.save_template import save_template
@@ -110,6 +111,11 @@ def _misplaced(what: str, error: Exception) -> UsageError:
     return UsageError(f"what was handed over for {what} can't be used: {error}", hint=hint)
 
 
+def machine_of(ended: MachineEnd) -> str:
+    """The id of a machine that has ended."""
+    return os.path.basename(os.path.dirname(ended.receipt_path))  # noqa: PTH119, PTH120 - a text
+
+
 class _Performance:
     """One request."""
 
@@ -149,7 +155,7 @@ class _Performance:
             with retain(host, self._request.retention, kind) as mark_ready:
                 finished = self._finish(plan, host, created, mark_ready)  # 3, 4
         ended = finished.ended
-        machine = os.path.basename(os.path.dirname(ended.receipt_path))  # noqa: PTH119, PTH120 - a text
+        machine = machine_of(ended)
         return Ended(finished.exit_code, machine, ended.reason, str(ended.receipt), ended.receipt_path, ended.status)
 
     def _hold_files(self) -> None:
@@ -188,7 +194,9 @@ class _Performance:
     def _finish(self, plan: VerifiedPlan, host: Host, created: str, mark_ready: Callable[[str], None]) -> SupervisedEnd:
         if self._request.mode is Mode.SAVED:
             with stopping_signals(host.loop):
-                return SupervisedEnd(0, save_template(plan, host))
+                ended = save_template(plan, host)
+            mark_ready(machine_of(ended))
+            return SupervisedEnd(0, ended)
         if plan.plan.backend is Backend.CONTAINER:
             host.templates.close()
             return self._run_container(plan, host, mark_ready)

@@ -171,9 +171,13 @@ class Invocation:
 
 @dataclass(frozen=True, slots=True)
 class Emulation:
-    """A hypervisor's executable by its absolute path; the machine and the processor that a guest sees, in its words."""
+    """A hypervisor's executable by its absolute path; the machine and the processor that a guest sees, in its words.
+
+    `writer` is the file of mvm's code that writes its arguments.
+    """
 
     program: str
+    writer: str
     machine: str
     processor: str
 

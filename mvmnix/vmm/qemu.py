@@ -101,7 +101,7 @@ class Qemu(Hypervisor):
 
     @override
     def emulation(self, acceleration: Acceleration) -> Emulation:
-        return Emulation(self.executable, MACHINE, _processor(acceleration))
+        return Emulation(self.executable, __file__, MACHINE, _processor(acceleration))
 
     @override
     def invocation(self, spec: LaunchSpec) -> Invocation:

@@ -9,6 +9,7 @@ from mvmnix.api import (
     MOST_MIB,
     MOST_VCPUS,
     MachineShape,
+    Retention,
     StartOptions,
     list_templates,
     make_template,
@@ -66,7 +67,11 @@ def make(*, flake: str, vcpus: int | None, memory_mib: int | None, network: bool
         put_in_order(context.roots, context.machines, TERMINAL)
         with steps() as progress, open_image_builder(context, progress) as images:
             finished = images.image(wanted)
-        click.echo(run_steps(make_template(context, finished, shape, StartOptions(private=private))).machine)
+        click.echo(
+            run_steps(
+                make_template(context, finished, shape, StartOptions(retention=Retention.LAST, private=private))
+            ).machine
+        )
 
 
 @warm.command()

@@ -129,8 +129,10 @@ class Machine:
             while not _SAVED & {*self._guest.events} and self._guest.channel.failure is None:
                 self.loop.turn()
             limit.cancel()
-        is_saved = MonitorEvent.SAVED in self._guest.events
-        self._break_off(HostAction.SAVED if is_saved else HostAction.KILLED_ON_STOP)
+        is_saved = MonitorEvent.SAVED in self._guest.events and self._action is HostAction.NOTHING
+        if is_saved:
+            self._action = HostAction.SAVED
+        self._guest.kill()
         ended = self._conclude()
         if not is_saved:
             raise end_failure(ended, self._observations, "the hypervisor can't save its guest")

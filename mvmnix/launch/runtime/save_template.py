@@ -5,12 +5,15 @@ from typing import Final
 
 from mvmnix.digest import Digest
 from mvmnix.errors import MvmnixError
+from mvmnix.formats.escaping import escape
+from mvmnix.launch.agent.frames import MAX_TEXT, Hello
 from mvmnix.launch.gate.verify import VerifiedPlan
 from mvmnix.launch.runtime.finalize import Ended
 from mvmnix.launch.runtime.host import Host
 from mvmnix.launch.runtime.start import start_to_save
 from mvmnix.launch.templates import guest_memory
 from mvmnix.launch.templates.record import TemplateRecord
+from mvmnix.system.procfs import boot_id
 from mvmnix.vmm.port import LARGEST_STATE, SavedGuest
 
 _MIB: Final = 1 << 20
@@ -22,6 +25,7 @@ def save_template(plan: VerifiedPlan, host: Host) -> Ended:
     Raises UsageError for a plan that isn't for a template, or whose machines can't start warm; what `start_machine` and
     `Machine.save` do; OSError, MvmnixError where it can't be kept.
     """
+    host.templates.prepare(boot_id())
     memory = guest_memory.make_shared(plan.plan.memory_mib * _MIB, "mvmnix-saved-memory")
     state = guest_memory.make_shared(0, "mvmnix-saved-state")
     written = os.open(f"/proc/self/fd/{state}", os.O_WRONLY | os.O_CLOEXEC)
@@ -44,7 +48,7 @@ def save_template(plan: VerifiedPlan, host: Host) -> Ended:
             policy=host.templates.policy,
             made=host.clock(),
             tsc_khz=tsc_khz,
-            hello=machine.hello,
+            hello=Hello(machine.hello.version, *map(_shown, (machine.hello.agent, machine.hello.kernel))),
             memory=guest_memory.digest(guest_memory.blocks(memory)),
             state=Digest.of(devices),
             state_bytes=len(devices),
@@ -54,6 +58,11 @@ def save_template(plan: VerifiedPlan, host: Host) -> Ended:
     finally:
         for fd in (memory, state, written):
             os.close(fd)
+
+
+def _shown(text: str) -> str:
+    """What the guest says of itself, as it can be written down."""
+    return escape(text)[:MAX_TEXT]
 
 
 def _state(fd: int) -> bytes:

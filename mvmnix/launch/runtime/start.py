@@ -34,7 +34,7 @@ from typing import Final
 
 from mvmnix.audit.record import Record, RecordKind
 from mvmnix.digest import Digest
-from mvmnix.errors import ReasonCode, RefusedError, UsageError, refuse
+from mvmnix.errors import MvmnixError, ReasonCode, RefusedError, UsageError, refuse
 from mvmnix.launch.agent.guest_network import GuestNetwork
 from mvmnix.launch.agent.port_forward import ServiceFactory
 from mvmnix.launch.agent.requests import ENTROPY_BYTES, GuestConfig, Mount
@@ -115,8 +115,10 @@ def start_machine(
     try:
         another, named = partial(_another, observations, services), _named(config, plan, observations.home)
         machine.boot(named, another, reboots_panic=reboots_panic)  # 6
-    except BaseException:
+    except BaseException as error:
         machine.kill()
+        if isinstance(error, MvmnixError):
+            _forget_template(observations)
         raise
     return machine
 
@@ -153,6 +155,12 @@ def _begun(plan: VerifiedPlan, host: Host, preparation: Preparation, name: str, 
         preparation.discard()
         raise
     return observations
+
+
+def _forget_template(observations: RunObservations) -> None:
+    """Have no other machine start from a template whose guest wasn't ready."""
+    if observations.template is not None:
+        observations.host.templates.remove(observations.template.key)
 
 
 def begin_start(observations: RunObservations) -> None:
@@ -361,6 +369,7 @@ def _guest(observations: RunObservations, preparation: Preparation, services: Ma
 def _another(observations: RunObservations, services: Mapping[int, ServiceFactory]) -> tuple[Guest, GuestConfig]:
     """Steps 1, 4 and 5 again, for a guest that was told nothing yet: the machine, its directory and its nonce stay."""
     plan, host, tsc = observations.plan, observations.host, TscClock.start()
+    _forget_template(observations)
     with refusals_logged(plan, host):
         config, preparation = _prepared(plan, host, services, tsc, is_cold=True)  # 1
     try:

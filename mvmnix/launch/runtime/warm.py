@@ -26,7 +26,7 @@ def template_key(plan: VerifiedPlan, host: Host, spec: LaunchSpec) -> TemplateKe
         raise NoTemplateError(why or "the plan names no manifest")
     if (emulation := host.hypervisor.emulation(spec.acceleration)) is None:
         raise NoTemplateError("the hypervisor can't save guests")
-    programs = (emulation.program, *host.hypervisor.files)
+    programs = (emulation.program, emulation.writer, *host.hypervisor.files)
     return TemplateKey(
         manifest=manifest,
         vcpus=spec.vcpus,

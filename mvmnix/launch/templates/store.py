@@ -25,6 +25,8 @@ from mvmnix.system.private_dirs import Directory
 _OFFSET: Final = 8
 _LENGTH: Final = 4
 _SUFFIX: Final = ".template"
+#: Held while a file takes a name or loses it.
+_LOCK: Final = "lock"
 #: Hexadecimal digits of a key's digest, and the file's name with them.
 _DIGITS: Final = 64
 _NAME: Final = r"[0-9a-f]{64}\.template"
@@ -76,7 +78,8 @@ class Templates:
                 seal_stream(self._key(), record.key.raw, chain((head,), pieces), file)
                 file.flush()
                 os.fsync(file.fileno())
-                self._directory.rename(temporary, record.key.hex + _SUFFIX)  # before it is closed, or it is swept
+                with self._directory.lock(_LOCK):
+                    self._directory.rename(temporary, record.key.hex + _SUFFIX)  # before it is closed, or it is swept
         except BaseException:
             self._directory.remove(temporary)
             raise
@@ -84,37 +87,41 @@ class Templates:
     def find(self, key: TemplateKey) -> Template:
         """Return a template for machines of this key; it is the caller's to close.
 
-        Raises NoTemplateError where none is kept, or what is kept isn't to be used: then it is gone.
+        Raises NoTemplateError where none is kept, or what is kept isn't to be used: then it is gone, unless it could
+        only not be read now.
         """
         digest = key.digest
-        template = self._of_file(digest)
+        template, is_held = self._of_file(digest)
         try:
             self._check(template.record, key)
         except NoTemplateError:
             template.close()
-            self.remove(digest)
+            self.discard(digest, template.salt)
             raise
+        if not is_held:
+            self._held.give(template)
         self._touch(digest)
         return template
 
-    def _of_file(self, digest: Digest) -> Template:
-        """The template in a file, as it is held, or newly opened, and held then."""
+    def _of_file(self, digest: Digest) -> tuple[Template, bool]:
+        """The template in a file, and whether it was held."""
+        salt = b""
         try:
             with os.fdopen(self._directory.open_file(digest.hex + _SUFFIX), "rb") as file:
                 salt, held = read_salt(file), self._held.take(digest)
                 if held is not None and held.salt == salt:
-                    return held
+                    return held, True
                 if held is not None:  # of a file that was replaced
                     held.close()
-                opened = _read(_Source(open_stream(self._key(), digest.raw, file)), salt)
+                return _read(_Source(open_stream(self._key(), digest.raw, file)), salt), False
         except FileNotFoundError:
+            self._held.drop(digest)
             raise NoTemplateError("no template is kept for it: mvm warm") from None
-        except (ValueError, OSError, RefusedError) as error:
-            with suppress(OSError):  # it may be a directory, or the disk doesn't answer
-                self.remove(digest)
+        except ValueError as error:
+            self.discard(digest, salt)
             raise NoTemplateError(f"the template can't be used: {error}") from error
-        self._held.give(opened)
-        return opened
+        except (OSError, RefusedError) as error:  # it may be read another time, or by another process
+            raise NoTemplateError(f"the template can't be opened: {error}") from error
 
     def close(self) -> None:
         """Let go of what is held: the process that has found its template needs no other one."""
@@ -131,35 +138,64 @@ class Templates:
 
         Raises RefusedError where the sealing key is not to be used.
         """
-        found, names = [], self._names()
+        found = (kept for _, _, kept in self._files() if kept is not None)
+        return tuple(sorted(found, key=lambda kept: -kept.used))
+
+    def _files(self) -> Iterator[tuple[Digest, bytes, KeptTemplate | None]]:
+        """Each file that can be read: its key, its salt, and what is sealed in it, None where it doesn't open."""
+        names = self._names()
         key = self._key() if names else b""
         for name in names:
-            with suppress(ValueError, OSError, RefusedError), os.fdopen(self._directory.open_file(name), "rb") as file:
-                status = os.fstat(file.fileno())
-                record = _read_record(_Source(open_stream(key, Digest(name[:_DIGITS]).raw, file)))
-                found.append(KeptTemplate(record, status.st_size, status.st_mtime))
-        return tuple(sorted(found, key=lambda kept: -kept.used))
+            digest, salt, kept = Digest(name[:_DIGITS]), b"", None
+            try:
+                with os.fdopen(self._directory.open_file(name), "rb") as file:
+                    status = os.fstat(file.fileno())
+                    with suppress(ValueError):
+                        salt = read_salt(file)
+                        record = _read_record(_Source(open_stream(key, digest.raw, file)))
+                        kept = KeptTemplate(record, status.st_size, status.st_mtime)
+            except (OSError, RefusedError):
+                continue
+            yield digest, salt, kept
+
+    def discard(self, digest: Digest, salt: bytes) -> None:
+        """Remove a template's file, if it is still the one with this salt; b"" for one that has none."""
+        with self._directory.lock(_LOCK), suppress(OSError, RefusedError):
+            if self._salt(digest) == salt:
+                self.remove(digest)
+
+    def _salt(self, digest: Digest) -> bytes:
+        with os.fdopen(self._directory.open_file(digest.hex + _SUFFIX), "rb") as file:
+            try:
+                return read_salt(file)
+            except ValueError:
+                return b""
 
     def remove(self, digest: Digest) -> None:
         """Remove a template, if it is there."""
+        self._held.drop(digest)
         self._directory.remove(digest.hex + _SUFFIX)
+
+    def prepare(self, boot: str) -> None:
+        """See to it that a template can be kept: that there is a sealing key, and room. Raises as `prune`, OSError."""
+        self._key()
+        self.prune(boot)
 
     def prune(self, boot: str, most: int = MOST_BYTES) -> tuple[Digest, ...]:
         """Remove files of other boots of the host or another policy, then the least recently used beyond `most` bytes.
 
-        Returns the keys of what was removed.
+        Returns the keys of what was removed. Raises RefusedError where the sealing key is not to be used.
         """
         self._directory.sweep()  # what a killed `keep` left
-        removed, total = [], 0
-        for kept in self.list():
-            total += kept.size
-            if kept.record.boot != boot or kept.record.policy != self._policy or total > most:
-                removed.append(kept.record.key)
-                total -= kept.size
-        readable = {kept.record.key.hex for kept in self.list()}
-        removed += [Digest(name[:_DIGITS]) for name in self._names() if name[:_DIGITS] not in readable]
-        for digest in removed:
-            self.remove(digest)
+        removed, total = list[Digest](), 0
+        for digest, salt, kept in sorted(self._files(), key=lambda file: 0.0 if file[2] is None else -file[2].used):
+            size = 0 if kept is None else kept.size
+            is_good = kept is not None and (kept.record.boot, kept.record.policy) == (boot, self._policy)
+            if is_good and total + size <= most:
+                total += size
+            else:
+                self.discard(digest, salt)
+                removed.append(digest)
         return tuple(removed)
 
     def _names(self) -> tuple[str, ...]:

@@ -36,6 +36,9 @@ class Held(Protocol):
     def give(self, template: Template) -> None:
         """Hold it; the descriptors stay the caller's."""
 
+    def drop(self, key: Digest) -> None:
+        """Let go of one, wherever it is held: it is of no use any more."""
+
     def close(self) -> None:
         """Let go of all, in this process."""
 
@@ -49,6 +52,10 @@ class NothingHeld(Held):
 
     @override
     def give(self, template: Template) -> None:
+        """Do nothing."""
+
+    @override
+    def drop(self, key: Digest) -> None:
         """Do nothing."""
 
     @override

@@ -69,8 +69,12 @@ class Limits:
 
     @classmethod
     def of(cls, spec: LaunchSpec, invocation: Invocation) -> Self:
-        """The guest's memory and what the hypervisor needs beside it; the guest's processors and half of one more."""
-        memory = (spec.memory_mib + invocation.overhead_mib) * _MIB
+        """The guest's memory and what the hypervisor needs beside it; the guest's processors and half of one more.
+
+        What a restored guest writes is a copy, and the page of its template stays, even one that was a hole before.
+        """
+        copies = 2 if spec.saved is not None and spec.saved.restores else 1
+        memory = (copies * spec.memory_mib + invocation.overhead_mib) * _MIB
         most = spec.vcpus + _DEVICES
         processors = most if spec.cpu_percent is None else min(most, spec.cpu_percent / 100)
         return cls(

@@ -89,7 +89,7 @@ class FakeHypervisor(Hypervisor):
 
     @override
     def emulation(self, acceleration: Acceleration) -> Emulation | None:
-        return None if self.restored is None else Emulation(__file__, "fake", acceleration)
+        return None if self.restored is None else Emulation(__file__, __file__, "fake", acceleration)
 
     @override
     def monitor(self) -> QmpMonitor:

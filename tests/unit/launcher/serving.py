@@ -64,6 +64,7 @@ def serving(
     """Yield a launcher's loop that runs in a fork, in which `prepare` was called before; it is killed at the end."""
     with Directory.create(str(path / "launchers")) as directory:
         with private_sockets.listen(directory, NAME, 64) as listening:
+            held = HeldTemplates()
             child = os.fork()
             if child == 0:
                 try:
@@ -72,6 +73,8 @@ def serving(
                     Server(listening, serve, templates, idle=idle).run()
                 finally:
                     os._exit(0)
+            for end in (held._ours, held._forks):
+                end.close()
         try:
             yield Serving(child, directory)
         finally:

@@ -35,8 +35,9 @@ def serve(said: Talk) -> int:
 
 def test_a_request_is_taken_and_performed(said: Talk, monkeypatch: pytest.MonkeyPatch) -> None:
     def perform(
-        _talk: Conversation, check: CallerCheck, request: StartRequest, descriptors: Mapping[str, int]
+        _talk: Conversation, check: CallerCheck, request: StartRequest, descriptors: Mapping[str, int], held: None
     ) -> Created:
+        assert held is None
         assert (check, request) == (CallerCheck.of_this_process(), REQUEST)
         assert tuple(descriptors) == REQUEST.descriptors
         return CREATED

@@ -66,6 +66,7 @@ GIVEN: SandboxOptions = {
     "scratch_mib": 64,
     "data": DataDisk(64, "/var/data"),
     "accelerator": "tcg",
+    "start": "cold",
     "backend": "container",
     "timeout": 300,
     "idle_timeout": 60,

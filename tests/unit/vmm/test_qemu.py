@@ -7,6 +7,7 @@ import pytest
 
 from mvmnix.plan.kernel_command_line import Addition, BackendParameter
 from mvmnix.plan.share import ShareKind
+from mvmnix.vmm import qemu
 from mvmnix.vmm.port import (
     Acceleration,
     Attachment,
@@ -246,5 +247,6 @@ def test_what_is_saved_shares_its_memory_with_no_server() -> None:
 
 
 def test_what_a_saved_guest_depends_on() -> None:
-    assert QEMU.emulation(Acceleration.TCG) == Emulation(QEMU.executable, "microvm", "max,erms=off,fsrm=off")
-    assert QEMU.emulation(Acceleration.KVM) == Emulation(QEMU.executable, "microvm", "max")
+    kinds = QEMU.executable, qemu.__file__, "microvm"
+    assert QEMU.emulation(Acceleration.TCG) == Emulation(*kinds, "max,erms=off,fsrm=off")
+    assert QEMU.emulation(Acceleration.KVM) == Emulation(*kinds, "max")

@@ -17,7 +17,7 @@ from mvmnix.plan.data_disk import DataDisk
 from mvmnix.plan.limits import PlanLimits
 from mvmnix.plan.network import Network, parse_rules
 from mvmnix.plan.network_endpoints import PublishedPort
-from mvmnix.plan.plan import Plan, Use
+from mvmnix.plan.plan import Plan, Start, Use
 from mvmnix.plan.secret_reference import SecretReference, SecretTarget
 from mvmnix.plan.share import Access, Danger, Share
 from mvmnix.provenance.bundle import statement
@@ -59,6 +59,7 @@ def full(tmp_path_factory: pytest.TempPathFactory) -> Plan:
             parse_rules(["http://api.example.com/v1,method=GET", "tcp:10.0.0.7:22,acknowledge=private-addresses"], []),
             (PublishedPort.parse("8080:80"),),
         ),
+        start=Start.COLD,
     )
 
 

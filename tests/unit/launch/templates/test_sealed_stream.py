@@ -140,7 +140,7 @@ def test_it_opens_under_its_own_key_and_name_alone() -> None:
     ids=["empty", "cut off", "another version", "zeros"],
 )
 def test_what_is_no_sealed_stream(stream: bytes) -> None:
-    assert refused(stream, b"") == "not a sealed stream"
+    assert refused(stream, b"") == "it is not a sealed stream"
 
 
 def test_a_stream_without_a_chunk() -> None:

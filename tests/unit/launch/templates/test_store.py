@@ -45,6 +45,11 @@ class HeldHere(Held):
         )
 
     @override
+    def drop(self, key: Digest) -> None:
+        if (held := self.templates.pop(key, None)) is not None:
+            held.close()
+
+    @override
     def close(self) -> None:
         for held in self.templates.values():
             held.close()
