@@ -184,6 +184,8 @@ class _Performance:
     @contextmanager
     def _admit(self) -> Iterator[tuple[VerifiedPlan, str]]:
         """The plan, and the id of the machine that was created from it, if one was."""
+        if self._request.created and self._request.mode is Mode.SAVED:
+            raise UsageError("a machine that was created is started, and not saved", hint="mvm warm IMAGE")
         if self._request.created:
             with admit_created(self._context, self._request.created) as (plan, created):
                 yield plan, created

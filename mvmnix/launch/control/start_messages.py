@@ -284,12 +284,9 @@ def parse_event(data: bytes) -> StartEvent:
 
 
 def _request(record: Record) -> StartRequest:
-    mode, created = record.choice("mode", Mode), record.text("created", rf"({_MACHINE})?")
-    if mode is Mode.SAVED and created:
-        raise ValueError("a machine that was created is started, and not saved")
     return StartRequest(
-        mode=mode,
-        created=created,
+        mode=record.choice("mode", Mode),
+        created=record.text("created", rf"({_MACHINE})?"),
         name=record.text("name", limit=256),
         retention=record.choice("retention", Retention),
         terminal=record.child("terminal", _terminal) if record.has("terminal") else None,

@@ -26,6 +26,7 @@ def save_template(plan: VerifiedPlan, host: Host) -> Ended:
     `Machine.save` do; OSError, MvmnixError where it can't be kept.
     """
     host.templates.prepare(boot_id())
+    host.templates.close()
     memory = guest_memory.make_shared(plan.plan.memory_mib * _MIB, "mvmnix-saved-memory")
     state = guest_memory.make_shared(0, "mvmnix-saved-state")
     written = os.open(f"/proc/self/fd/{state}", os.O_WRONLY | os.O_CLOEXEC)

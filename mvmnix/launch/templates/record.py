@@ -129,7 +129,7 @@ class TemplateRecord:
             plan=record.digest("plan"),
             policy=record.digest("policy"),
             made=record.time("madeOn"),
-            tsc_khz=record.integer("tscKHz", PLAUSIBLE.start, PLAUSIBLE.stop),
+            tsc_khz=record.integer("tscKHz", PLAUSIBLE.start, PLAUSIBLE.stop - 1),
             hello=Hello(PROTOCOL_VERSION, record.text("agent", limit=MAX_TEXT), record.text("kernel", limit=MAX_TEXT)),
             memory=record.digest("memory"),
             state=record.digest("state"),

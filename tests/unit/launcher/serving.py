@@ -63,18 +63,17 @@ def serving(
 ) -> Iterator[Serving]:
     """Yield a launcher's loop that runs in a fork, in which `prepare` was called before; it is killed at the end."""
     with Directory.create(str(path / "launchers")) as directory:
+        templates = HeldTemplates()
         with private_sockets.listen(directory, NAME, 64) as listening:
-            held = HeldTemplates()
             child = os.fork()
             if child == 0:
                 try:
-                    templates = HeldTemplates()
                     prepare()
                     Server(listening, serve, templates, idle=idle).run()
                 finally:
                     os._exit(0)
-            for end in (held._ours, held._forks):
-                end.close()
+        templates.close()
+        templates._ours.close()  # the launcher's, as the process that made it isn't one
         try:
             yield Serving(child, directory)
         finally:

@@ -236,6 +236,7 @@ def test_one_that_cannot_be_restored_is_begun_once_more_and_boots(
     assert ("template" in begin.digests, "template" in again.digests) == (True, False)
     (notice,) = (notice for notice in here.notices if "once more" in notice)
     assert "can't go on from its template while it boots; it is started once more" in notice
+    assert host_of(here).templates.list() == (), "no other machine tries it"
 
 
 def test_one_that_stands_still_once_it_is_restored_is_begun_once_more(here: House) -> None:
@@ -267,6 +268,7 @@ def test_a_guest_that_reports_again_breaks_the_protocol(here: House) -> None:
     with here.plan() as plan, pytest.raises(MachineFailedError):
         start_machine(plan, host_of(here, restored=Scenario.REPEATS))
     assert kinds(here)[-2:] == [(RecordKind.START, ()), (RecordKind.END, (EndReason.CHANNEL_VIOLATION,))]
+    assert host_of(here).templates.list() == ()
 
 
 def test_a_damaged_template_is_gone_and_the_machine_boots(here: House) -> None:
@@ -285,7 +287,7 @@ def test_a_template_is_kept_of_no_guest_that_cannot_be_saved(here: House) -> Non
         save_template(plan, host)
     assert host.templates.list() == ()
     assert [kind for kind, _ in kinds(here)] == [RecordKind.START, RecordKind.END]
-    assert here.receipts()[0].observed.reason is not EndReason.SAVED
+    assert not here.receipts()[0].observed.reason.is_clean
 
 
 @pytest.mark.parametrize("scenario", [Scenario.ABORTS, Scenario.PANICS, Scenario.BABBLES])

@@ -16,6 +16,7 @@ OTHERS: dict[str, object] = {
     "vcpus": 3,
     "memory_mib": 97,
     "command_line": "console=ttyS1",
+    "network": True,
     "machine": "q35",
     "processor": "qemu64",
     "protocol": KEY.protocol + 1,

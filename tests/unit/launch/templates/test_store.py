@@ -13,7 +13,7 @@ from mvmnix.digest import Digest
 from mvmnix.errors import ReasonCode, RefusedError, refuse
 from mvmnix.launch.templates import guest_memory
 from mvmnix.launch.templates.record import TemplateKey, TemplateRecord
-from mvmnix.launch.templates.sealed_stream import KEY_BYTES
+from mvmnix.launch.templates.sealed_stream import KEY_BYTES, read_salt
 from mvmnix.launch.templates.store import NoTemplateError, Templates
 from mvmnix.launch.templates.template import NOTHING_HELD, Held, Template
 from mvmnix.system.private_dirs import Directory
@@ -224,7 +224,7 @@ def test_one_that_cannot_be_kept_leaves_nothing(here: Kept, monkeypatch: pytest.
     monkeypatch.setattr(os, "fsync", full)
     with saved_memory() as memory, nothing_left_open(), pytest.raises(OSError, match="No space"):
         here.templates().keep(record_of(), STATE, memory)
-    assert os.listdir(here.directory.fd) == [here.path().name]  # noqa: PTH208 - a descriptor
+    assert {*os.listdir(here.directory.fd)} == {here.path().name, "lock"}  # noqa: PTH208 - a descriptor
     assert here.path().read_bytes() == before
 
 
@@ -259,7 +259,7 @@ def test_what_is_of_no_use_is_pruned(here: Kept) -> None:
     foreign = Path(here.directory.where("z" * 64 + ".template"))
     foreign.write_bytes(b"a user's")
     assert {*here.templates().prune(BOOT)} == {other.digest for other in others}
-    assert sorted(os.listdir(here.directory.fd)) == sorted([here.path().name, foreign.name])  # noqa: PTH208
+    assert {*os.listdir(here.directory.fd)} == {here.path().name, foreign.name, "lock"}  # noqa: PTH208
 
 
 def test_the_least_recently_used_ones_make_room(here: Kept) -> None:
@@ -303,7 +303,9 @@ def held(here: Kept) -> Iterator[HeldHere]:
 
 def test_a_held_one_of_which_there_is_no_file_any_more_is_not_used(here: Kept, held: HeldHere) -> None:
     here.templates().remove(KEY.digest)
-    assert "no template is kept" in cold(here.templates(held=held))
+    with pytest.raises(NoTemplateError, match="no template is kept"):
+        here.templates(held=held).find(KEY)
+    assert held.templates == {}, "it is let go of"
 
 
 def test_a_held_one_of_an_earlier_file_is_not_used(here: Kept, held: HeldHere) -> None:
@@ -326,8 +328,10 @@ def test_a_held_one_is_not_used_for_another_file_that_has_its_inode(here: Kept, 
 
 
 def test_a_held_one_of_another_policy_is_not_used(here: Kept, held: HeldHere) -> None:
-    assert "has changed" in cold(here.templates(Digest.of(b"another"), held))
+    with pytest.raises(NoTemplateError, match="has changed"):
+        here.templates(Digest.of(b"another"), held).find(KEY)
     assert not here.path().exists()
+    assert held.templates == {}, "it is let go of"
 
 
 @pytest.mark.parametrize(
@@ -342,8 +346,33 @@ def test_a_held_one_of_another_policy_is_not_used(here: Kept, held: HeldHere) ->
 def test_what_is_no_file_is_no_refusal_but_a_cold_start(here: Kept, put: Callable[[Path], object]) -> None:
     here.keep(OTHER_KEY)
     put(here.path())
-    assert cold(here.templates()).startswith("the template can't be used: ")
+    assert cold(here.templates()).startswith("the template can't be opened: ")
     assert [kept.record.key for kept in here.templates().list()] == [OTHER_KEY.digest]
+
+
+def test_a_file_that_cannot_be_read_now_stays(here: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Descriptors or memory may be short in this process alone."""
+    here.keep()
+
+    def short(*_: object) -> int:
+        raise OSError(24, "Too many open files")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(guest_memory, "sealed_copy", short)
+        assert "Too many open files" in cold(here.templates())
+    here.templates().find(KEY).close()
+
+
+def test_a_newer_file_of_the_name_is_not_removed_for_the_one_that_was_judged(here: Kept) -> None:
+    here.keep()
+    with here.path().open("rb") as file:
+        salt = read_salt(file)
+    here.keep()
+    here.templates().discard(KEY.digest, salt)
+    assert here.path().exists()
+    with here.path().open("rb") as file:
+        here.templates().discard(KEY.digest, read_salt(file))
+    assert not here.path().exists()
 
 
 def test_a_sealing_key_that_is_refused_is_a_cold_start_and_told_who_asks(here: Kept) -> None:
