@@ -154,10 +154,10 @@ def run_here(start: Start, how: Attachment, options: StartOptions) -> tuple[Star
             stopping_signals(loop),
             bridged_streams(streams, raw=how.raw or how.tty, typed=typed) as bridge,
             run_on_loop(start(_with_streams(options, bridge, terminal)), loop) as machine,
+            nullcontext() if terminal is None else terminal.raw(partial(_resize_soon, loop, machine)),
         ):
-            bridge.begin()
-            with nullcontext() if terminal is None else terminal.raw(partial(_resize_soon, loop, machine)):
-                return machine.started, run_on_loop(machine.finish(), loop)
+            bridge.begin()  # a terminal that isn't raw yet would change what comes
+            return machine.started, run_on_loop(machine.finish(), loop)
     finally:
         loop.close()
 

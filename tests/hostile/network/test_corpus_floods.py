@@ -152,7 +152,8 @@ def test_as_many_connections_as_a_machine_may_have(here: World, api: str) -> Non
 
 def test_clients_that_say_little(here: World, api: str) -> None:
     """Slowloris: more than a machine may have, with a hello or a head a byte at a time, or nothing at all."""
-    said = (hello(), b"GET / HTTP/1.1\r\nHost: api.example.com\r\n" + b"X: y\r\n" * 50)
+    # the last byte never comes: on a loaded machine all others may be there before the gateway's time is up
+    said = (hello()[:-1], b"GET / HTTP/1.1\r\nHost: api.example.com\r\n" + b"X: y\r\n" * 50)
     more, begun = MAX_CONNECTIONS + 100, time.monotonic()
     refused = {("denied", rule, Denial.TOO_SLOW) for rule in ("api", "http")} | {("denied", "", Denial.GATEWAY_BUSY)}
     with ExitStack() as stack:

@@ -345,6 +345,9 @@ WRITERS: Final = {
     "system/private_dirs.py": "the other writer: mvm's own directories",
     "sandbox/uid_pool.py": "a lease file, by its descriptor",
     "system/store.py": "Directory.rename, and in a directory that is held",
+    "launch/templates/store.py": "Directory.rename, as system/store.py",
+    "launch/templates/sealing_key.py": "a link in a directory that is held, to a name that is free",
+    "launch/runtime/save_template.py": "memory, by its descriptor",
     "system/trusted_path.py": "the directories of private_dirs.py",
     # temporary directories, whose place temporary.py has judged, under names of tempfile's
     "builder/host_build.py": "a temporary directory",
