@@ -107,12 +107,12 @@ def test_two_of_one_template_at_once_are_no_twins(warmed: World) -> None:
     assert warmed.home.mvm("audit", "verify").returncode == 0
 
 
-def test_a_sealed_image_boots_unless_it_is_told_otherwise(warmed: World) -> None:
+def test_a_plan_that_demands_a_cold_start_boots(warmed: World) -> None:
     receipt, told = started(warmed, "--start", "cold", HELLO, *TRUE)
     assert (receipt.observed.template, "the plan demands a cold start" in told) == (None, True)
     before = receipts(warmed).keys()
-    assert warmed.home.mvm("run", HELLO, *TRUE, cwd=warmed.tree).returncode == 0
-    assert [it.observed.template for it in receipts(warmed, before).values()] == [None]
+    assert warmed.home.mvm("run", HELLO, *TRUE, cwd=warmed.tree).returncode == 0, "a sealed image's plan demands none"
+    assert [it.observed.template for it in receipts(warmed, before).values()] == [templates(warmed)[0]["machine"]]
     assert len(templates(warmed)) == 1
 
 
