@@ -37,6 +37,7 @@ def warm(place: Place, console: Console, *, rounds: int, starts: int) -> None:
     signed = place.home.path / "warm.sigstore.json"
     signed.write_bytes(plan(place))
     place.mvm("warm", place.tree / "examples/hello")
+    place.mvm("warm", "image:open")  # the one of `plan`
     raw = RawQemu.of(place.hello, *TRUE)
     with RawTemplate(raw) as template:
         _times(place, console, template, signed, rounds)
