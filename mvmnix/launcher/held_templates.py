@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from mvmnix.launch.templates import guest_memory
+from mvmnix.system import store
 from mvmnix.system.descriptors import PacketError, ask_for_senders, receive_packet, send_packet
 
 if TYPE_CHECKING:
@@ -75,11 +76,7 @@ class HeldTemplates:
             self._drop(packet.data)
             return
         memory, *others = packet.descriptors or (-1,)
-        if (
-            len(packet.data) < _KEY + _SALT
-            or len(others) != 1
-            or not all(map(guest_memory.is_sealed, packet.descriptors))
-        ):
+        if len(packet.data) < _KEY + _SALT or len(others) != 1 or not all(map(store.is_sealed, packet.descriptors)):
             for fd in packet.descriptors:
                 os.close(fd)
             return

@@ -252,11 +252,12 @@ def sealed_memfd(fd: int, expected: Digest, *, name: str = "mvmnix", seals: int 
     return memory
 
 
-def seal(memory: int, seals: int) -> None:
-    """Add seals, fcntl(2)'s F_SEAL_…, to a memfd, and wait some seconds for what uses its pages at this moment.
+def seal(memory: int, seals: int = _SEALS) -> None:
+    """Add seals, fcntl(2)'s F_SEAL_…, to a memfd: against every change, if no others are named.
 
-    The kernel waits 0.15 s for references to pages that come and go, for instance while memory is compacted, and then
-    refuses F_SEAL_WRITE (EBUSY; memfd_wait_for_pins() in mm/memfd.c). Raises OSError.
+    That waits some seconds for what uses the memfd's pages at this moment: the kernel waits 0.15 s for references to
+    pages that come and go, for instance while memory is compacted, and then refuses F_SEAL_WRITE (EBUSY;
+    memfd_wait_for_pins() in mm/memfd.c). Raises OSError.
     """
     for left in reversed(range(_TRIES)):
         try:
@@ -282,11 +283,19 @@ def sealed_memory(data: bytes, *, name: str) -> int:
     memory = os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     try:
         _write(memory, data)
-        seal(memory, _SEALS)
+        seal(memory)
     except BaseException:
         os.close(memory)
         raise
     return memory
+
+
+def is_sealed(fd: int) -> bool:
+    """Return whether a descriptor is of memory that no process can change any more (fcntl(2), F_GET_SEALS)."""
+    try:
+        return fcntl.fcntl(fd, fcntl.F_GET_SEALS) & _SEALS == _SEALS
+    except OSError:
+        return False
 
 
 def read_sealed(fd: int, limit: int) -> bytes:
@@ -294,11 +303,7 @@ def read_sealed(fd: int, limit: int) -> bytes:
 
     That another process wrote them changes nothing any more, and reading them never waits (fcntl(2), F_GET_SEALS).
     """
-    try:
-        seals = fcntl.fcntl(fd, fcntl.F_GET_SEALS)
-    except OSError:
-        seals = 0
-    if seals & _SEALS != _SEALS:
+    if not is_sealed(fd):
         raise ValueError("it is not sealed memory")
     size = os.fstat(fd).st_size
     if size > limit:

@@ -4,7 +4,6 @@ mkfs.erofs reads what strangers may have written, so it works in a sandbox, with
 into memory that is sealed afterwards. A user without rights on a file there can't put it into an image.
 """
 
-import fcntl
 import hashlib
 import os
 import stat
@@ -39,7 +38,6 @@ DEEPEST: Final = 64
 WRITTEN: Final = 4 * LARGEST
 _LEAVE: Final = "leave the share out of the plan, or share it for writing, which makes no image"
 _READABLE: Final = "let its owner read all of it, or everybody where that is root; or leave the share out of the plan"
-_SEALS: Final = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 
 
 @dataclass(slots=True)
@@ -98,7 +96,7 @@ def make_share_image(jail: Jail, service: Service) -> ShareImage:
     memory = os.memfd_create("share", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     try:
         _run(JailedProcess.spawn(Invocation(mkfs_command(service.program, memory), ()), (memory,), sandbox))
-        seal(memory, _SEALS)
+        seal(memory)
         readable = os.open(f"/proc/self/fd/{memory}", os.O_RDONLY | os.O_CLOEXEC)
     finally:
         os.close(memory)

@@ -6,7 +6,6 @@ hashed afterwards (memfd_create(2), fcntl(2) F_ADD_SEALS).
 """
 
 import errno
-import fcntl
 import hashlib
 import os
 from collections.abc import Iterable, Iterator
@@ -18,7 +17,6 @@ from mvmnix.system import store
 #: Bytes of the pieces in which memory is kept; those that hold nothing but zeros are left out.
 BLOCK: Final = 65536
 _ZEROS: Final = bytes(BLOCK)
-_SEALED: Final = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
 
 
 def make_shared(size: int, name: str) -> int:
@@ -74,7 +72,7 @@ def sealed_copy(pieces: Iterable[tuple[int, bytes]], size: int, expected: Digest
         os.ftruncate(fd, size)
         for offset, data in pieces:
             os.pwrite(fd, data, offset)
-        store.seal(fd, _SEALED)
+        store.seal(fd)
         _must_be(fd, size, expected)
         os.fchmod(fd, 0o444)
     except BaseException:
@@ -86,14 +84,6 @@ def sealed_copy(pieces: Iterable[tuple[int, bytes]], size: int, expected: Digest
 def _must_be(fd: int, size: int, expected: Digest) -> None:
     if os.fstat(fd).st_size != size or digest(blocks(fd)) != expected:
         raise ValueError("the memory is not what was kept")
-
-
-def is_sealed(fd: int) -> bool:
-    """Whether it is memory that no process can change any more."""
-    try:
-        return fcntl.fcntl(fd, fcntl.F_GET_SEALS) & _SEALED == _SEALED
-    except OSError:
-        return False
 
 
 def reopened(fd: int) -> int:

@@ -8,7 +8,7 @@ no stream opens as another one.
 
 import os
 from collections.abc import Iterable, Iterator
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import IO, Final
 
 from cryptography.exceptions import InvalidTag
@@ -84,15 +84,9 @@ def _chunks(data: Iterable[bytes]) -> Iterator[bytes]:
 
 def _marked(chunks: Iterator[bytes]) -> Iterator[tuple[bytes, bool]]:
     """Yield each chunk, and whether it is the last one."""
-    last: bytes | None = None
-    for before, last in pairwise(_with_end(chunks)):
-        if before is not None:
-            yield before, last is None
-
-
-def _with_end(chunks: Iterator[bytes]) -> Iterator[bytes | None]:
-    yield from chunks
-    yield None
+    for chunk, after in pairwise(chain(chunks, (None,))):
+        if chunk is not None:
+            yield chunk, after is None
 
 
 def _nonce(number: int, *, is_last: bool) -> bytes:

@@ -58,14 +58,9 @@ class Templates:
     ) -> None:
         self._directory = directory
         self._key = key
-        self._policy = policy
+        self.policy = policy
         self._held = held
         self.are_allowed = are_allowed
-
-    @property
-    def policy(self) -> Digest:
-        """The policy under which templates are made, and machines start from them."""
-        return self._policy
 
     def keep(self, record: TemplateRecord, state: bytes, memory: int) -> None:
         """Seal a template, in the place of an older one of its key. Raises OSError."""
@@ -128,7 +123,7 @@ class Templates:
         self._held.close()
 
     def _check(self, record: TemplateRecord, key: TemplateKey) -> None:
-        if record.policy != self._policy:
+        if record.policy != self.policy:
             raise NoTemplateError("the trust policy, or what is revoked, has changed since the template was made")
         if (record.key, record.boot) != (key.digest, key.boot):
             raise NoTemplateError("the template is of another machine")
@@ -190,7 +185,7 @@ class Templates:
         removed, total = list[Digest](), 0
         for digest, salt, kept in sorted(self._files(), key=lambda file: 0.0 if file[2] is None else -file[2].used):
             size = 0 if kept is None else kept.size
-            is_good = kept is not None and (kept.record.boot, kept.record.policy) == (boot, self._policy)
+            is_good = kept is not None and (kept.record.boot, kept.record.policy) == (boot, self.policy)
             if is_good and total + size <= most:
                 total += size
             else:

@@ -16,6 +16,7 @@ from mvmnix.launch.templates.record import TemplateKey, TemplateRecord
 from mvmnix.launch.templates.sealed_stream import KEY_BYTES, read_salt
 from mvmnix.launch.templates.store import NoTemplateError, Templates
 from mvmnix.launch.templates.template import NOTHING_HELD, Held, Template
+from mvmnix.system import store
 from mvmnix.system.private_dirs import Directory
 from tests.descriptors import nothing_left_open
 from tests.unit.launch.templates.kept import BOOT, KEY, PIECES, POLICY, STATE, record_of, saved_memory
@@ -96,8 +97,8 @@ def test_what_is_kept_is_found_whole_and_sealed(here: Kept) -> None:
         assert tuple(guest_memory.blocks(found.memory)) == PIECES
         assert os.fstat(found.memory).st_size == KEY.memory_mib << 20
         assert os.read(found.state, 1000) == STATE
-        assert guest_memory.is_sealed(found.memory)
-        assert guest_memory.is_sealed(found.state)
+        assert store.is_sealed(found.memory)
+        assert store.is_sealed(found.state)
         assert {os.fstat(fd).st_mode & 0o777 for fd in (found.memory, found.state)} == {0o444}
 
 
