@@ -19,7 +19,7 @@ from rich.table import Table
 
 from bench.commands import plan
 from bench.figures import Rows, process
-from bench.memory import SETTLED, readable_launcher, supervisor_of
+from bench.memory import SETTLED, private, readable_launcher, sizes, sizes_of, supervisor_of
 from bench.pairs import Pair, Times, in_turns
 from bench.place import TRUE, Place
 from bench.raw_qemu import PATIENCE, RawQemu
@@ -128,15 +128,14 @@ def _memory(console: Console, place: Place, signed: Path, starts: int) -> None:
     with readable_launcher(place) as launcher:
         with Sandbox.launch(signed) as box:
             time.sleep(SETTLED)
-            supervisor = _sizes(Path(f"/proc/{supervisor_of(place, box.id)}/smaps_rollup").read_text())
-        private = sum(size for name, size in supervisor.items() if name.startswith("Private"))
+            supervisor = sizes_of(supervisor_of(place, box.id))
         time.sleep(SETTLED)
-        sizes = _sizes(Path(f"/proc/{launcher}/smaps_rollup").read_text())
-        table.add_row("launcher, idle: PSS", f"{sizes['Pss']:.1f}", "at most 45")
-        table.add_row("supervisor: private", f"{private:.1f}", "at most 10")
+        idle = sizes_of(launcher)
+        table.add_row("launcher, idle: PSS", f"{idle['Pss']:.1f}", "at most 45")
+        table.add_row("supervisor: private", f"{private(supervisor):.1f}", "at most 10")
         argv = (sys.executable, "-P", "-c", _CALLER, str(signed), str(_SANDBOXES))
         told = subprocess.run(argv, env=place.home.environment, check=True, capture_output=True, text=True).stdout
-        table.add_row(f"caller with {_SANDBOXES} sandboxes: PSS", f"{_sizes(told)['Pss']:.1f}", "under 80")
+        table.add_row(f"caller with {_SANDBOXES} sandboxes: PSS", f"{sizes(told)['Pss']:.1f}", "under 80")
         held = []
         for _ in range(starts):
             Sandbox.launch(signed).kill()
@@ -145,11 +144,6 @@ def _memory(console: Console, place: Place, signed: Path, starts: int) -> None:
     growth = ", ".join(f"{name} {last[name] - first[name]:+}" for name in last)
     table.add_row(f"launcher, from {_WARM} to {starts} starts", growth, "no growth")
     console.print(table)
-
-
-def _sizes(rollup: str) -> Mapping[str, float]:
-    """What smaps_rollup says (proc_pid_smaps(5)), in MB."""
-    return {name: int(kib) * 1024 / 1e6 for name, kib in re.findall(r"^(\w+): +([0-9]+) kB$", rollup, re.MULTILINE)}
 
 
 def _held(pid: int) -> Mapping[str, int]:

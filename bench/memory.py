@@ -142,3 +142,18 @@ def _show(console: Console, ours: list[Memory], theirs: list[float]) -> None:
     values = (*medians, statistics.median(theirs))
     table.add_row(*(f"{value:.1f}" for value in values), spread(ratios), "at most 1.15")
     console.print(table)
+
+
+def sizes(rollup: str) -> dict[str, float]:
+    """What smaps_rollup says (proc_pid_smaps(5)), in MB."""
+    return {name: int(kib) * 1024 / 1e6 for name, kib in re.findall(r"^(\w+): +([0-9]+) kB$", rollup, re.MULTILINE)}
+
+
+def sizes_of(pid: int) -> dict[str, float]:
+    """The same of a process."""
+    return sizes(Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="utf-8"))
+
+
+def private(found: dict[str, float]) -> float:
+    """What is a process's alone, in MB."""
+    return sum(size for name, size in found.items() if name.startswith("Private"))

@@ -1,7 +1,6 @@
 """What warm starts take, against the same template restored by hand and against cold starts, and their memory."""
 
 import os
-import re
 import statistics
 import time
 from collections.abc import Iterator
@@ -13,7 +12,7 @@ from rich.table import Table
 
 from bench.commands import plan
 from bench.figures import Rows
-from bench.memory import SETTLED, supervisor_of
+from bench.memory import SETTLED, private, sizes_of, supervisor_of
 from bench.pairs import Pair, in_turns
 from bench.place import TRUE, Place
 from bench.raw_qemu import PATIENCE, RawQemu
@@ -84,13 +83,13 @@ def _memory(place: Place, console: Console, template: RawTemplate, signed: Path)
     table = Table("what", "found", "asked", title="memory of idle warm machines")
     with template.restored() as machine:
         time.sleep(SETTLED)
-        theirs = _sizes(machine.qemu.pid)
+        theirs = sizes_of(machine.qemu.pid)
     with _boxes(signed, _TWINS) as boxes:
         time.sleep(SETTLED)
-        ours = [_sizes(_hypervisor(supervisor_of(place, box.id))) for box in boxes]
-    private = statistics.median(_private(sizes) for sizes in ours)
-    table.add_row("private, of raw's", f"{private / _private(theirs):.2f} ({private:.0f} MB)", "at most 1.15")
-    pss, rss = (sum(sizes[name] for sizes in ours) for name in ("Pss", "Rss"))
+        ours = [sizes_of(_hypervisor(supervisor_of(place, box.id))) for box in boxes]
+    middle = statistics.median(map(private, ours))
+    table.add_row("private, of raw's", f"{middle / private(theirs):.2f} ({middle:.0f} MB)", "at most 1.15")
+    pss, rss = (sum(each[name] for each in ours) for name in ("Pss", "Rss"))
     table.add_row(f"PSS of RSS, {_TWINS} machines", f"{pss / rss:.2f} ({pss:.0f} of {rss:.0f} MB)", "0.55")
     console.print(table)
 
@@ -118,16 +117,6 @@ def _hypervisor(supervisor: int) -> int:
     while below := list(children(found)):
         found = below[0]
     return found
-
-
-def _sizes(pid: int) -> dict[str, float]:
-    """What smaps_rollup says (proc_pid_smaps(5)), in MB."""
-    rollup = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="utf-8")
-    return {name: int(kib) * 1024 / 1e6 for name, kib in re.findall(r"^(\w+): +([0-9]+) kB$", rollup, re.MULTILINE)}
-
-
-def _private(sizes: dict[str, float]) -> float:
-    return sum(size for name, size in sizes.items() if name.startswith("Private"))
 
 
 def _ignored(_: bytes) -> None:
