@@ -92,6 +92,9 @@ from mvmnix.api.plans import refuse_early as refuse_early
 from mvmnix.api.plans import sign_plan as sign_plan
 from mvmnix.api.policy_history import hold_log as hold_log
 from mvmnix.api.policy_history import latest_serials as latest_serials
+from mvmnix.api.pools import list_pools as list_pools
+from mvmnix.api.pools import remove_pools as remove_pools
+from mvmnix.api.pools import set_pool as set_pool
 from mvmnix.api.preparation import prepare_run as prepare_run
 from mvmnix.api.signing import PUBLIC_INSTANCES as PUBLIC_INSTANCES
 from mvmnix.api.signing import KeylessChoice as KeylessChoice
@@ -136,6 +139,8 @@ from mvmnix.launch.control.messages import Pause as Pause
 from mvmnix.launch.control.messages import Resume as Resume
 from mvmnix.launch.control.messages import Shell as Shell
 from mvmnix.launch.control.messages import Stream as Stream
+from mvmnix.launch.control.pool_messages import MOST_WAITING as MOST_WAITING
+from mvmnix.launch.control.pool_messages import PoolStatus as PoolStatus
 from mvmnix.launch.control.start_messages import Ended as Ended
 from mvmnix.launch.control.start_messages import Mode as Mode
 from mvmnix.launch.control.start_messages import Started as Started

@@ -8,7 +8,7 @@ import os
 import signal
 import socket
 from collections.abc import Mapping
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, Self
@@ -20,9 +20,9 @@ from mvmnix.errors import MvmnixError, UsageError
 from mvmnix.launch.control.connection import Connection
 from mvmnix.launch.control.drivers import Steps, Work
 from mvmnix.launch.control.messages import Stream
+from mvmnix.launch.control.own_directories import open_shown
+from mvmnix.launch.control.pool_messages import PoolRequest
 from mvmnix.launch.control.start_messages import (
-    PROBE,
-    ROOTS,
     Connect,
     Created,
     Detach,
@@ -34,7 +34,7 @@ from mvmnix.launch.control.start_messages import (
     TerminalResized,
     TerminalSize,
 )
-from mvmnix.launch.control.starts import Caller, NotTakenError, begin, finish
+from mvmnix.launch.control.starts import Answer, Caller, NotTakenError, begin, finish
 from mvmnix.launch.means import Means, OwnMeans
 from mvmnix.machines.registry import waiting_machine
 from mvmnix.machines.retention import Retention
@@ -45,7 +45,6 @@ from mvmnix.system.store import sealed_memory
 #: Attempts to have a request read: a launcher may end just when it is reached.
 _TRIES: Final = 3
 _EXPORTED: Final = "name a directory of `mvm build --out`"
-_MISTAKE: Final = "report this as a bug"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,7 +168,7 @@ def start_machine(
 
     Raises RefusedError, which is in the log; UsageError; MvmnixError.
     """
-    return _running((yield from _start(context, plan, "", options, caller or ContextCaller(context))))
+    return (yield from _run(context, plan, "", options, caller or ContextCaller(context)))
 
 
 def find_created(context: Context, machine: str) -> tuple[str, StartOptions]:
@@ -183,41 +182,48 @@ def find_created(context: Context, machine: str) -> tuple[str, StartOptions]:
 
 def start_created(context: Context, machine: str, options: StartOptions) -> Steps[RunningMachine]:
     """Start the machine with this id, which was created. Raises as `start_machine` does."""
-    return _running((yield from _start(context, b"", machine, options, ContextCaller(context))))
+    return (yield from _run(context, b"", machine, options, ContextCaller(context)))
 
 
 def create_machine(context: Context, plan: bytes, options: StartOptions) -> Steps[str]:
     """Have a machine verified and registered that doesn't run yet; return its id. Raises as `start_machine` does."""
-    made = yield from _start(context, plan, "", options, ContextCaller(context))
-    if not isinstance(made, str):
-        if isinstance(made, RunningMachine):
-            made.close()
-        raise MvmnixError("the machine was started, and not created", hint=_MISTAKE)
-    return made
+    connection, made = yield from _start(context, plan, "", options, ContextCaller(context))
+    connection.close()
+    return expected(made, Created).machine
 
 
 def save_machine(context: Context, plan: bytes, options: StartOptions) -> Steps[Ended]:
     """Have a template made by the machine of a plan for one; return how that ended. Raises as `start_machine` does."""
-    made = yield from _start(context, plan, "", replace(options, mode=Mode.SAVED), ContextCaller(context))
-    if not isinstance(made, Ended):
-        raise MvmnixError("the machine was started, and not saved", hint=_MISTAKE)
-    return made
+    saved = replace(options, mode=Mode.SAVED)
+    connection, made = yield from _start(context, plan, "", saved, ContextCaller(context))
+    connection.close()
+    return expected(made, Ended)
 
 
-def _running(made: RunningMachine | str | Ended) -> RunningMachine:
-    if not isinstance(made, RunningMachine):
-        raise MvmnixError("the machine was created or saved, and not started", hint=_MISTAKE)
+def _run(
+    context: Context, plan: bytes, created: str, options: StartOptions, caller: ContextCaller
+) -> Steps[RunningMachine]:
+    connection, made = yield from _start(context, plan, created, options, caller)
+    if options.mode is Mode.DETACHED or not isinstance(made, Started):
+        connection.close()  # as the other end does
+    return RunningMachine(connection, caller, expected(made, Started))
+
+
+def expected[T](made: Answer, kind: type[T]) -> T:
+    """Return an answer that is of this kind. Raises MvmnixError for another one."""
+    if not isinstance(made, kind):
+        why = f"the launcher answered {type(made).__name__}, and not {kind.__name__}"
+        raise MvmnixError(why, hint="report this as a bug")
     return made
 
 
 def _start(
     context: Context, plan: bytes, created: str, options: StartOptions, caller: ContextCaller
-) -> Steps[RunningMachine | str | Ended]:
+) -> Steps[tuple[Connection, Answer]]:
     with ExitStack() as stack:
-        given = {name: context.roots.directories[name].fd for name in ROOTS[:-1]}
-        given[ROOTS[-1]] = _closed_by(stack, _probe(context))
+        given = open_shown(stack, context.roots)
         if not created:
-            given["plan"] = _closed_by(stack, sealed_memory(plan, name="mvmnix-plan"))
+            given["plan"] = given_plan(stack, plan)
         image = _open_image(stack, options.image)
         given |= {f"image {name}": fd for name, fd in image.items()}
         if options.vsa:
@@ -239,17 +245,26 @@ def _start(
             log=log.wanted(),
             streams=tuple(options.streams),
         )
-        return (yield from _ask(context, request, [given[name] for name in request.descriptors], options, caller))
+        descriptors = [given[name] for name in request.descriptors]
+        return (yield from ask(context, request, descriptors, caller, private=options.private))
 
 
-def _ask(
-    context: Context, request: StartRequest, descriptors: list[int], options: StartOptions, caller: ContextCaller
-) -> Steps[RunningMachine | str | Ended]:
-    """Have the request read and done, by another launcher where the first one ends before it was."""
+def ask(
+    context: Context,
+    request: StartRequest | PoolRequest,
+    descriptors: list[int],
+    caller: ContextCaller,
+    *,
+    private: bool = False,
+) -> Steps[tuple[Connection, Answer]]:
+    """Have a request read and done, by another launcher where the first one ends before it was.
+
+    Returns the answer, and the connection, which is the caller's to close. Raises as `start_machine` does.
+    """
     left = _TRIES
     while True:
         left -= 1
-        connection: Connection = yield Work(lambda: reach(context.roots, private=options.private), Connection.close)
+        connection: Connection = yield Work(lambda: reach(context.roots, private=private), Connection.close)
         try:
             made = yield from begin(connection, request, descriptors, caller)
         except NotTakenError:
@@ -260,27 +275,14 @@ def _ask(
         except BaseException:
             connection.close()
             raise
-        if isinstance(made, Created | Ended):
-            connection.close()
-            return made.machine if isinstance(made, Created) else made
-        if options.mode is Mode.DETACHED:
-            connection.close()  # as the other end does
-        return RunningMachine(connection, caller, made)
+        return connection, made
 
 
-def _closed_by(stack: ExitStack, fd: int) -> int:
+def given_plan(stack: ExitStack, plan: bytes) -> int:
+    """Return a signed plan as sealed memory, which is closed with the stack."""
+    fd = sealed_memory(plan, name="mvmnix-plan")
     stack.callback(os.close, fd)
     return fd
-
-
-def _probe(context: Context) -> int:
-    """Return a descriptor of the file PROBE in the state directory, open for writing."""
-    state = context.roots.state
-    with suppress(FileNotFoundError):
-        return state.open_writable(PROBE)
-    with suppress(FileExistsError):  # by another caller at this very moment
-        return state.create_file(PROBE)
-    return state.open_writable(PROBE)
 
 
 def _open_image(stack: ExitStack, directory: str) -> dict[str, int]:

@@ -39,14 +39,12 @@ class MachineShape:
     network: bool = False
 
 
-def draft_template_plan(context: Context, finished: VerifiedImage, shape: MachineShape) -> Plan:
-    """Return the plan by which a template of an image is made, not signed yet: nothing in it is for the guest."""
+def draft_untold_plan(context: Context, finished: VerifiedImage, shape: MachineShape, use: Use) -> Plan:
+    """Return the plan of a template or a pool of an image, not signed yet: nothing in it is for the guest."""
     image = finished.image
     own = image.workload
     bare = replace(image, workload=Workload((), {}, own.directory, own.user))
-    made = Plan.for_image(
-        bare, policy=context.policy.digest, provenance=finished.provenance.bundle, now=now(), use=Use.TEMPLATE
-    )
+    made = Plan.for_image(bare, policy=context.policy.digest, provenance=finished.provenance.bundle, now=now(), use=use)
     return replace(
         made,
         vcpus=shape.vcpus or made.vcpus,
@@ -63,7 +61,7 @@ def make_template(
 
     Raises as `sign_plan` and api/launch.py do; MvmnixError where it can't be kept.
     """
-    bundle = sign_plan(context, draft_template_plan(context, finished, shape))
+    bundle = sign_plan(context, draft_untold_plan(context, finished, shape, Use.TEMPLATE))
     ended = yield from save_machine(context, bundle, options)
     open_templates(context).prune(boot_id())
     return ended

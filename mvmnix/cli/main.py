@@ -100,6 +100,7 @@ COMMANDS = {
         "trusted_root_",
         "Export trust roots, for where there is no network.",
     ),
+    "pool": ("mvmnix.cli.commands.pool", "pool", "Keep machines waiting, which starts then take."),
     "warm": ("mvmnix.cli.commands.warm", "warm", "Make templates, from which machines start without a boot."),
     "verify": (
         "mvmnix.cli.commands.verify",

@@ -16,6 +16,7 @@ from mvmnix.launch.agent.commands import Command
 from mvmnix.launch.control.caller_check import CallerCheck
 from mvmnix.launch.control.codec import LIMIT, clean_text, encode
 from mvmnix.launch.control.failure import Failure
+from mvmnix.launch.control.pool_messages import PoolRequest
 from mvmnix.launch.control.server import Control
 from mvmnix.launch.control.start_messages import (
     LONGEST_TEXT,
@@ -35,8 +36,9 @@ from mvmnix.launch.control.start_messages import (
     StartRequest,
     StopRequest,
     TerminalResized,
+    name_descriptors,
     parse_caller,
-    parse_start,
+    parse_request,
 )
 from mvmnix.launch.secrets.resolve import unpack
 from mvmnix.launch.shares.opening import OpenedShares, check_handed
@@ -67,17 +69,29 @@ class Conversation:
 
     # the request
 
-    def read_request(self) -> tuple[StartRequest, dict[str, int]]:
+    def read_request(self) -> tuple[StartRequest | PoolRequest, dict[str, int]]:
         """Read the request, and its descriptors by what they are, which are this process's to close.
 
         Raises UsageError for what is no request, RefusedError [caller-refused]; StopRequestedError where the caller
         hung up.
         """
-        request, named = self._receive_judged(_PATIENCE, _read_start)
+        request, named = self._receive_judged(_PATIENCE, _read_request)
+        self.take_over(request)
+        return request, named
+
+    def take_over(self, request: StartRequest | PoolRequest) -> None:
+        """Go on with a caller whose request was read, by this process or the one that handed it over."""
         self._can_ask = request.can_ask
         if request.log:
             log.hand_on(request.log, self._log)
-        return request, named
+
+    def fileno(self) -> int:
+        """The descriptor of the caller's connection."""
+        return self._connection.fileno()
+
+    def let_go(self) -> None:
+        """Leave the caller to another process, which has the connection, too."""
+        self._connection.close()
 
     def say(self, message: object, descriptors: Sequence[int] = ()) -> bool:
         """Send a message; whether the caller was there to take it. One that reads nothing is not waited for."""
@@ -292,13 +306,10 @@ class Conversation:
         raise StopRequestedError(signal.SIGHUP)
 
 
-def _read_start(packet: Packet) -> tuple[StartRequest, dict[str, int]]:
+def _read_request(packet: Packet) -> tuple[StartRequest | PoolRequest, dict[str, int]]:
     """Return a request, and its descriptors by what they are. Raises ValueError."""
-    request = parse_start(packet.data)
-    names = request.descriptors
-    if len(names) != len(packet.descriptors) or len(set(names)) != len(names):
-        raise ValueError("there are more descriptors than were announced, or fewer, or one of them twice")
-    return request, dict(zip(names, packet.descriptors, strict=True))
+    request = parse_request(packet.data)
+    return request, name_descriptors(request, packet.descriptors)
 
 
 def _read_reply(packet: Packet) -> tuple[CallerMessage, tuple[int, ...]]:

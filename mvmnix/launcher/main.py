@@ -16,6 +16,7 @@ from mvmnix.launch.control import launcher_socket
 from mvmnix.launch.control.caller_check import CallerCheck
 from mvmnix.launcher import server, session
 from mvmnix.launcher.held_templates import HeldTemplates
+from mvmnix.launcher.pools import Pools
 from mvmnix.system import prctl, process_identity
 from mvmnix.system.descriptors import close_listening
 from mvmnix.system.private_dirs import Directory
@@ -24,6 +25,8 @@ from mvmnix.system.roots import Roots
 #: What a fork would otherwise import by itself, each time.
 _IMPORTED: Final = (
     "mvmnix.launcher.start",
+    "mvmnix.launcher.waiting",
+    "mvmnix.launcher.pool_requests",
     "mvmnix.launch.container.run",
     "mvmnix.api.failure_log",
     "mvmnix.machines.names",
@@ -84,10 +87,24 @@ def _listen(directory: Directory, key: str, check: CallerCheck, reply_fd: int, f
         gc.collect()
         gc.freeze()  # forks share what was imported, and no collection writes to it
         try:
-            held = HeldTemplates()
-            server.Server(listening, lambda connection: session.serve(connection, check, held), held).run()
+            held, pools = HeldTemplates(), Pools()
+            server.Server(
+                listening,
+                lambda connection: session.serve(connection, check, held, pools),
+                held,
+                pools,
+                wait=lambda end, plan: _wait(end, plan, check, held),
+                is_current=lambda: _is_still(key, find_key),
+            ).run()
         finally:
             launcher_socket.forget(directory, key)
+
+
+def _wait(end: socket.socket, plan: int, check: CallerCheck, held: HeldTemplates) -> int:
+    """Supervise a machine that waits, in a fork, which has this module already."""
+    from mvmnix.launcher.waiting import wait_for_claim  # noqa: PLC0415 - after the starter was told
+
+    return wait_for_claim(end, plan, check, held)
 
 
 def _is_still(key: str, find_key: Callable[[], str]) -> bool:

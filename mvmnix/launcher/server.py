@@ -13,15 +13,16 @@ import signal
 import socket
 import termios
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from itertools import pairwise
-from typing import Final
+from typing import Final, NoReturn
 
 from mvmnix.errors import MvmnixError
 from mvmnix.launch.control.codec import encode
 from mvmnix.launch.control.failure import Failure
 from mvmnix.launcher.held_templates import HeldTemplates
+from mvmnix.launcher.pools import Pools
 from mvmnix.system.descriptors import close_listening, hang_up, send_packet
 
 #: Seconds without a caller after which the launcher ends.
@@ -32,24 +33,37 @@ _PATIENCE: Final = 10.0
 _LAST: Final = 2**31 - 1
 #: Connections that have sent nothing yet; the oldest makes room for one more.
 MOST_SILENT: Final = 64
+#: Seconds between two looks whether the launcher of a pool is still the one that callers find.
+_LOOK: Final = 20.0
 #: Seconds for which no connection is accepted when there is no descriptor or no memory for it.
 _PAUSE: Final = 0.1
 
 
 class Server:
-    """Serves a listening socket; `serve` is called in a fork, with a connection, and answers its exit status."""
+    """Serves a listening socket; `serve` is called in a fork, with a connection, and answers its exit status.
+
+    `wait` is called in a fork for each machine that is to wait, with its end of a connection and its plan. A launcher
+    that isn't the one that callers find any more (`is_current`) keeps none waiting.
+    """
 
     def __init__(
         self,
         listening: socket.socket,
         serve: Callable[[socket.socket], int],
         templates: HeldTemplates,
+        pools: Pools,
         *,
+        wait: Callable[[socket.socket, int], int],
+        is_current: Callable[[], bool] = lambda: True,
         idle: float = IDLE,
     ) -> None:
         self._listening = listening
         self._templates = templates
+        self._pools = pools
         self._serve = serve
+        self._wait = wait
+        self._is_current = is_current
+        self._looked = time.monotonic()
         self._idle = idle
         self._silent: dict[int, tuple[socket.socket, float]] = {}
         self._is_stopped = False
@@ -61,12 +75,34 @@ class Server:
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel reaps forks that end
         last = time.monotonic()
-        while not self._is_stopped and (self._silent or time.monotonic() - last < self._idle):
+        while not self._is_stopped and (self._has_work or time.monotonic() - last < self._idle):
             if self._turn(last):
                 last = time.monotonic()
+            self._keep_waiting()
+        self._pools.drop_all()
         for connection, _ in self._silent.values():
             hang_up(connection)
         close_listening(self._listening)
+
+    @property
+    def _has_work(self) -> bool:
+        return bool(self._silent) or self._pools.are_set
+
+    def _keep_waiting(self) -> None:
+        """Start a machine that is to wait, where one is missing."""
+        if self._pools.are_set and time.monotonic() - self._looked >= _LOOK:
+            self._looked = time.monotonic()
+            if not self._is_current():
+                self._pools.drop_all()
+        try:
+            start = self._pools.next_start()
+        except OSError:
+            return
+        if start is None:
+            return
+        end, plan = start
+        with end:  # where there is no fork, the launcher's end hears of its close
+            self._fork_for((end.fileno(), plan, *self._templates.descriptors), lambda: self._wait(end, plan))
 
     def _stop(self, _number: int, _frame: object) -> None:
         self._is_stopped = True
@@ -76,10 +112,14 @@ class Server:
         poll = select.poll()
         poll.register(self._listening, select.POLLIN)
         poll.register(self._templates, select.POLLIN)
+        waiting = self._pools.watched()
+        for fd in waiting:
+            poll.register(fd, select.POLLIN)
         for fd in self._silent:
             poll.register(fd, select.POLLIN)
         dues = [since + _PATIENCE for _, since in self._silent.values()]
-        left = max(0.0, min([last + self._idle, *dues]) - time.monotonic())
+        ends = [] if self._pools.are_set else [last + self._idle]
+        left = max(0.0, min([time.monotonic() + 1.0, *ends, *dues]) - time.monotonic())
         ready = {fd for fd, _ in poll.poll(min(left, 1.0) * 1000)}  # a signal may come just before it
         for fd in ready & self._silent.keys():
             connection, _ = self._silent.pop(fd)
@@ -89,6 +129,8 @@ class Server:
                 hang_up(connection)
         if self._templates.fileno() in ready:
             self._templates.receive()
+        for fd in ready & waiting.keys():
+            self._pools.receive(waiting[fd])
         if self._listening.fileno() in ready:
             self._accept()
         self._drop_late()
@@ -120,31 +162,46 @@ class Server:
         except OSError as error:
             _dismiss(connection, error)
             return
+
+        def serve() -> int:
+            os.close(closing)
+            os.read(closed, 1)
+            os.close(closed)
+            return self._serve(connection)
+
+        kept = (connection.fileno(), closed, closing, *self._templates.descriptors, *self._pools.descriptors)
         try:
-            child = os.fork()
-        except OSError as error:
-            _dismiss(connection, error)
-        else:
-            if child == 0:
-                os.close(closing)
-                os.read(closed, 1)
-                self._be_fork(connection)
-            connection.close()
+            if (failed := self._fork_for(kept, serve)) is not None:
+                _dismiss(connection, failed)
+            else:
+                connection.close()
         finally:
             os.close(closing)
             os.close(closed)
 
-    def _be_fork(self, connection: socket.socket) -> None:
-        """In the fork: have nothing but the connection, serve it, and end."""
-        status = 125
+    @staticmethod
+    def _fork_for(kept: Iterable[int], work: Callable[[], int]) -> OSError | None:
+        """Have a fork do this, that has these descriptors alone; why there is none."""
         try:
-            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD):
-                signal.signal(number, signal.SIG_DFL)
-            _close_all_but(connection.fileno(), *self._templates.descriptors)
-            os.setsid()
-            status = self._serve(connection)
-        finally:
-            os._exit(status)  # nothing of the launcher's is to be cleaned up here
+            child = os.fork()
+        except OSError as error:
+            return error
+        if child == 0:
+            _be_fork(kept, work)
+        return None
+
+
+def _be_fork(kept: Iterable[int], work: Callable[[], int]) -> NoReturn:
+    """In the fork: have nothing but these descriptors, do the work, and end."""
+    status = 125
+    try:
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD):
+            signal.signal(number, signal.SIG_DFL)
+        _close_all_but(*kept)
+        os.setsid()
+        status = work()
+    finally:
+        os._exit(status)  # nothing of the launcher's is to be cleaned up here
 
 
 def _close_all_but(*kept: int) -> None:

@@ -35,14 +35,16 @@ from mvmnix.launch.agent.port_forward import ServiceFactory
 from mvmnix.launch.container.run import run_container
 from mvmnix.launch.control.caller_check import CallerCheck
 from mvmnix.launch.control.messages import Shell, Stream
+from mvmnix.launch.control.own_directories import check_shown
 from mvmnix.launch.control.server import Control, is_stream
-from mvmnix.launch.control.start_messages import PROBE, ROOTS, Created, Ended, Mode, Started, StartRequest, TerminalSize
+from mvmnix.launch.control.start_messages import Created, Ended, Mode, Started, StartRequest, TerminalSize
 from mvmnix.launch.gate.verify import VerifiedPlan
 from mvmnix.launch.runtime.finalize import Ended as MachineEnd
 from mvmnix.launch.runtime.host import Host
 from mvmnix.launch.runtime.machine import Machine
 from mvmnix.launch.runtime.save_template import save_template
 from mvmnix.launch.runtime.supervisor import SupervisedEnd, supervise
+from mvmnix.launch.runtime.waiting import WaitingMachine
 from mvmnix.launch.templates.template import NOTHING_HELD, Held
 from mvmnix.launcher.conversation import Conversation
 from mvmnix.launcher.guest_relay import GuestRelay
@@ -50,8 +52,6 @@ from mvmnix.machines.exit_status import ExitStatus
 from mvmnix.machines.retention import MachineKind
 from mvmnix.plan.backend import Backend
 from mvmnix.system import temporary
-from mvmnix.system.descriptors import access_of
-from mvmnix.system.private_dirs import Directory
 from mvmnix.system.roots import Roots
 from mvmnix.system.stop_signals import StopRequestedError, stopping_signals
 from mvmnix.system.store import read_sealed
@@ -62,48 +62,28 @@ def perform(
     check: CallerCheck,
     request: StartRequest,
     descriptors: Mapping[str, int],
+    *,
     held: Held | None = None,
+    waiting: WaitingMachine | None = None,
 ) -> Created | Ended:
     """Do what was asked, to its end; what the caller is told last. Raises what goes wrong, for the caller to hear.
 
-    `held` are the templates that were opened before.
+    `held` are the templates that were opened before; `waiting` is a machine of a pool, with which it may start.
     """
     try:
         temporary.apply()
         with Roots.from_environment(os.environ) as roots, Context(roots, conversation) as context:
-            _check_roots(roots, descriptors)  # 1
+            check_shown(roots, descriptors)  # 1
             # a password that the configuration refers to is the caller's to read
             context.signer = Signer(context.keys, lambda: replace(context.config, key_password=None), conversation)
-            return _Performance(context, conversation, check, request, descriptors, held=held or NOTHING_HELD).run()
+            return _Performance(
+                context, conversation, check, request, descriptors, held=held or NOTHING_HELD, waiting=waiting
+            ).run()
     except MvmnixError as error:
         from mvmnix.api.failure_log import keep_failure  # noqa: PLC0415 - only failures pay for it
 
         keep_failure(error)  # only here is known what the children said
         raise
-
-
-def _check_roots(roots: Roots, descriptors: Mapping[str, int]) -> None:
-    """1. Raises RefusedError [caller-refused]."""
-    *names, probe = ROOTS
-    for name in names:
-        directory, handed = roots.directories[name], os.fstat(descriptors[name])
-        if not os.path.samestat(os.fstat(directory.fd), handed) or access_of(descriptors[name]) is None:
-            raise _unreached(f"the {name} directory that it handed over is not {directory.path}")
-    is_writable = access_of(descriptors[probe]) in {os.O_WRONLY, os.O_RDWR}
-    if not (is_writable and _is_probe(roots.state, descriptors[probe])):
-        raise _unreached(f"it doesn't show that it may write in {roots.state.path}")
-
-
-def _is_probe(state: Directory, fd: int) -> bool:
-    try:
-        return os.path.samestat(os.stat(PROBE, dir_fd=state.fd, follow_symlinks=False), os.fstat(fd))
-    except FileNotFoundError:
-        return False
-
-
-def _unreached(why: str) -> MvmnixError:
-    hint = "let the process reach mvm's own directories, or start the machine from one that does"
-    return refuse(ReasonCode.CALLER_REFUSED, "the calling process", why, hint)
 
 
 def _misplaced(what: str, error: Exception) -> UsageError:
@@ -128,9 +108,11 @@ class _Performance:
         descriptors: Mapping[str, int],
         *,
         held: Held,
+        waiting: WaitingMachine | None,
     ) -> None:
         self._context = context
         self._held = held
+        self._waiting = waiting
         self._conversation = conversation
         self._check = check
         self._request = request
@@ -150,6 +132,8 @@ class _Performance:
             if self._request.terminal is not None:
                 refuse_terminal(self._context, plan)
             host = host_for(self._context, plan, self._conversation, self._held)
+            if self._waiting is not None:
+                host = replace(host, loop=self._waiting.loop)
             self._conversation.watch(host.loop)
             kind = MachineKind.BUILD if self._request.is_build else MachineKind.RUN
             with retain(host, self._request.retention, kind) as mark_ready:
@@ -221,6 +205,7 @@ class _Performance:
             services=services,
             reboots_panic=self._request.is_build,
             is_listening=not self._request.is_build,
+            waiting=self._waiting,
         )
 
     def _run_container(self, plan: VerifiedPlan, host: Host, mark_ready: Callable[[str], None]) -> SupervisedEnd:

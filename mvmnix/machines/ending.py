@@ -6,7 +6,7 @@ kernel with `panic=-1` does. So the agent's last word, the hypervisor's events a
 
 from collections.abc import Collection
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from mvmnix.machines.exit_status import End, ExitStatus
 
@@ -22,6 +22,7 @@ class EndReason(StrEnum):
     OUT_OF_MEMORY = "out-of-memory"
     STOPPED = "stopped"
     SAVED = "saved"
+    CLAIMED = "claimed"
     TIMEOUT = "timeout"
     BOOT_STALLED = "boot-stalled"
     IDLE = "idle"
@@ -39,7 +40,12 @@ class EndReason(StrEnum):
     @property
     def is_clean(self) -> bool:
         """Whether it is an intended end."""
-        return self in {EndReason.GUEST_EXIT, EndReason.OUT_OF_MEMORY, EndReason.STOPPED, EndReason.SAVED}
+        return self in _CLEAN
+
+
+_CLEAN: Final = frozenset(
+    {EndReason.GUEST_EXIT, EndReason.OUT_OF_MEMORY, EndReason.STOPPED, EndReason.SAVED, EndReason.CLAIMED}
+)
 
 
 class HostAction(StrEnum):
@@ -56,6 +62,7 @@ class HostAction(StrEnum):
     KILLED_ON_FAILURE = "killed-on-failure"
     KILLED_ON_FAREWELL = "killed-on-farewell"
     SAVED = "saved"
+    CLAIMED = "claimed"
 
 
 class ChannelEnd(StrEnum):
@@ -72,8 +79,8 @@ def judge_end(action: HostAction, last_word: ChannelEnd, events: "Collection[Mon
     """Why the machine ended, as far as that can be told without its disk.
 
     1. What the host broke off itself: a guest that breaks the protocol, one that took too long, stalled at its
-       boot, was idle for too long or wrote too much, one whose network ended, one that was stopped or saved, one that
-       said why it can't go on and didn't end, one that announced its end and took too long for it.
+       boot, was idle for too long or wrote too much, one whose network ended, one that was stopped, saved or claimed,
+       one that said why it can't go on and didn't end, one that announced its end and took too long for it.
     2. A hypervisor that failed, or went without a word about its guest.
     3. A guest that said why it can't go on.
     4. A panic, or a reset that the agent did not announce.
@@ -96,6 +103,7 @@ def judge_end(action: HostAction, last_word: ChannelEnd, events: "Collection[Mon
         (action is HostAction.KILLED_ON_NETWORK_END, EndReason.NETWORK_ENDED),
         (action is HostAction.KILLED_ON_STOP, EndReason.STOPPED),
         (action is HostAction.SAVED, EndReason.SAVED),
+        (action is HostAction.CLAIMED, EndReason.CLAIMED),
         (action is HostAction.KILLED_ON_FAILURE and last_word is ChannelEnd.MOUNT_POINT, EndReason.MOUNT_POINT),
         (action is HostAction.KILLED_ON_FAILURE, EndReason.GUEST_FAILED),
         (action is HostAction.KILLED_ON_FAREWELL, EndReason.GUEST_EXIT),

@@ -28,10 +28,11 @@ class MachineKind(StrEnum):
 
     RUN = "run"
     BUILD = "build"
+    POOL = "pool"
 
 
 #: So many of each kind that have ended are kept, the youngest ones.
-KEPT: Final = {MachineKind.RUN: 50, MachineKind.BUILD: 10}
+KEPT: Final = {MachineKind.RUN: 50, MachineKind.BUILD: 10, MachineKind.POOL: 10}
 
 
 class Retention(StrEnum):

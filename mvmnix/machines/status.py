@@ -24,6 +24,7 @@ class MachineState(StrEnum):
 
     CREATED = "created"
     STARTING = "starting"
+    WAITING = "waiting"
     RUNNING = "running"
     PAUSED = "paused"
     STOPPING = "stopping"
@@ -39,10 +40,13 @@ class MachineState(StrEnum):
 
 
 #: What can follow each state. Wherever a machine's supervisor may be killed is before, in or after one of these.
-#: A machine of `mvm create` whose start came to nothing goes back.
+#: A machine of `mvm create` whose start came to nothing goes back; one of a pool waits, and ends when it is claimed.
 _NEXT: Final[Mapping[MachineState, frozenset[MachineState]]] = {
     MachineState.CREATED: frozenset({MachineState.STARTING}),
-    MachineState.STARTING: frozenset({MachineState.CREATED, MachineState.RUNNING, MachineState.ENDED}),
+    MachineState.STARTING: frozenset(
+        {MachineState.CREATED, MachineState.WAITING, MachineState.RUNNING, MachineState.ENDED}
+    ),
+    MachineState.WAITING: frozenset({MachineState.ENDED}),
     MachineState.RUNNING: frozenset({MachineState.PAUSED, MachineState.STOPPING, MachineState.ENDED}),
     MachineState.PAUSED: frozenset({MachineState.RUNNING, MachineState.STOPPING, MachineState.ENDED}),
     MachineState.STOPPING: frozenset({MachineState.ENDED}),

@@ -34,8 +34,8 @@ from mvmnix.provenance.slsa.provenance import Variation, subjects_of
 class Use(StrEnum):
     """How often a plan starts a machine within its window: once, or at every request; or once to leave a template.
 
-    A template's machine is saved before its guest is told anything, and other machines start from that: so such a plan
-    has nothing to tell.
+    A template's machine is saved before its guest is told anything, and other machines start from that. Those of a pool
+    start at every request, and wait for what another plan tells them. So such plans have nothing to tell.
 
     Every plan says it. A version that didn't know the word would take a plan for once as one for always, and a plan
     without it could mean either; so both are refused.
@@ -44,11 +44,17 @@ class Use(StrEnum):
     ONCE = "once"
     WITHIN_WINDOW = "within-window"
     TEMPLATE = "template"
+    POOL = "pool"
 
     @property
     def is_single(self) -> bool:
         """Whether a plan starts one machine at most."""
-        return self is not Use.WITHIN_WINDOW
+        return self in {Use.ONCE, Use.TEMPLATE}
+
+    @property
+    def is_untold(self) -> bool:
+        """Whether the guests of its machines are told nothing under it."""
+        return self in {Use.TEMPLATE, Use.POOL}
 
 
 class Start(StrEnum):
@@ -157,9 +163,9 @@ class Plan:
             raise ValueError("ports are named exactly when the verb stream is granted")
         if self.posture is Posture.SEALED and self.verbs:
             raise ValueError("a sealed guest grants no verb")
-        if self.use is Use.TEMPLATE and (told := self._told()):
-            raise ValueError(f"the guest of a template is told nothing, and the plan names {told[0]}")
-        if not self.workload.argv and Verb.EXEC not in self.verbs and self.use is not Use.TEMPLATE:
+        if self.use.is_untold and (told := self._told()):
+            raise ValueError(f"the guest of a {self.use} is told nothing, and the plan names {told[0]}")
+        if not self.workload.argv and Verb.EXEC not in self.verbs and not self.use.is_untold:
             raise ValueError("there is no command, and none can be sent later, for the verb exec is not granted")
         if self.limits.shared_kib is not None and not any(it.writable for it in self.shares):
             raise ValueError("sharedKiB bounds what the guest writes to its shares, and it may write to none")

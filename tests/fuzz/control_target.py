@@ -22,7 +22,7 @@ with atheris.instrument_imports(include=["mvmnix.launch.control", "mvmnix.launch
 PARSERS = (
     messages.parse_request,
     messages.parse_answer,
-    start_messages.parse_start,
+    start_messages.parse_request,
     start_messages.parse_caller,
     start_messages.parse_event,
 )

@@ -503,7 +503,7 @@ ROWS: Final[dict[tuple[str, ...], Row]] = {
     (
         "mvmnix/api/launchers.py:_spawn",
         "mvmnix/launcher/main.py:_serve_shared",
-        "mvmnix/launcher/server.py:Server._fork",
+        "mvmnix/launcher/server.py:Server._fork_for",
     ): launched,
     ("mvmnix/cli/commands/verify_step.py:_verify",): workflow,
     ("mvmnix/provenance/identity/sigstore.py:_identity",): plain(token),

@@ -22,7 +22,7 @@ FIXED: Final = {
 SPELLED: Final[dict[str, tuple[str, tuple[str, ...]] | None]] = {
     "mvmnix/api/launchers.py:_spawn": None,
     "mvmnix/launcher/main.py:_serve_shared": None,
-    "mvmnix/launcher/server.py:Server._fork": None,
+    "mvmnix/launcher/server.py:Server._fork_for": None,
     "mvmnix/audit/anchors.py:CommandAnchor.take": (
         "mvmnix.config:AnchorRule",
         ("tests/unit/system/test_process.py::test_an_argument_is_one_argument_or_refused",),

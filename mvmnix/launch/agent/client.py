@@ -103,6 +103,13 @@ class Channel:
         """The socket's descriptor, watched by the loop already."""
         return self._transport.fileno()
 
+    def serve(self, services: Mapping[int, ServiceFactory], tally: Tally | None) -> None:
+        """Have other services answer the guest, and another tally count, before it is told of any."""
+        if self._config is not None:
+            raise ValueError("the guest was told already what answers it")
+        self._services = dict(services)
+        self._tally = Tally() if tally is None else tally
+
     def wait_hello(self, *, idle: float) -> Hello:
         """The guest's first frame. Raises ChannelError."""
         self._wait(lambda: self.hello is not None, idle=idle, what="the guest agent to report")

@@ -5,7 +5,7 @@ what is needed of the caller, each answered by the caller, until the machine is 
 or there is a `Failure`, which is the last word as an end is.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
@@ -16,6 +16,8 @@ from mvmnix.launch.agent.operations import MAX_PORTS, MOST_ROWS
 from mvmnix.launch.control import codec
 from mvmnix.launch.control.failure import Failure, parse_failure, parse_reason
 from mvmnix.launch.control.messages import TERM, Stream
+from mvmnix.launch.control.own_directories import SHOWN
+from mvmnix.launch.control.pool_messages import PoolRequest, PoolsKept, parse_pool_request, parse_pools
 from mvmnix.machines.exit_status import ExitStatus
 from mvmnix.machines.retention import Retention
 from mvmnix.plan import secret_reference
@@ -32,10 +34,6 @@ _MACHINE: Final = r"[0-9a-f]{12}"
 _DIGEST: Final = r"sha256:[0-9a-f]{64}"
 _NAME: Final = r"[A-Za-z0-9._-]{1,64}"
 _MOST_FILES: Final = 16
-#: The descriptors that come first: mvm's own directories, and the file PROBE in the first one, opened for writing.
-ROOTS: Final = ("state", "cache", "config", "data", "probe")
-#: The file in the state directory by which a caller shows that it may write there.
-PROBE: Final = "launchers.probe"
 
 
 class Mode(StrEnum):
@@ -93,7 +91,7 @@ class StartRequest:
         """What each descriptor is, in the order in which they come."""
         plan = () if self.created else ("plan",)
         summary = ("summary",) if self.has_summary else ()
-        return (*ROOTS, *plan, *(f"image {name}" for name in self.image), *summary, *self.streams)
+        return (*SHOWN, *plan, *(f"image {name}" for name in self.image), *summary, *self.streams)
 
 
 # what the caller says later
@@ -264,22 +262,31 @@ type StartEvent = (
     | Created
     | GuestConnected
     | Ended
+    | PoolsKept
     | Failure
 )
 
 
-def parse_start(data: bytes) -> StartRequest:
+def parse_request(data: bytes) -> StartRequest | PoolRequest:
     """Read the first message of a caller. Raises MalformedError, a ValueError; VersionError."""
-    return codec.parse(data, {codec.name_of(StartRequest): _request})
+    return codec.parse(data, _REQUESTS)
+
+
+def name_descriptors(request: StartRequest | PoolRequest, descriptors: Sequence[int]) -> dict[str, int]:
+    """Return the descriptors of a request by what they are. Raises ValueError where others came than it announces."""
+    names = request.descriptors
+    if len(names) != len(descriptors) or len(set(names)) != len(names):
+        raise ValueError("there are more descriptors than were announced, or fewer, or one of them twice")
+    return dict(zip(names, descriptors, strict=True))
 
 
 def parse_caller(data: bytes) -> CallerMessage:
-    """Read a later message of a caller. Raises as `parse_start` does."""
+    """Read a later message of a caller. Raises as `parse_request` does."""
     return codec.parse(data, _CALLER)
 
 
 def parse_event(data: bytes) -> StartEvent:
-    """Read what a caller is told. Raises as `parse_start` does."""
+    """Read what a caller is told. Raises as `parse_request` does."""
     return codec.parse(data, _EVENTS)
 
 
@@ -345,6 +352,10 @@ def _ended(record: Record) -> Ended:
     )
 
 
+_REQUESTS: Final[Mapping[str, Callable[[Record], StartRequest | PoolRequest]]] = {
+    "startRequest": _request,
+    "poolRequest": parse_pool_request,
+}
 _CALLER: Final[Mapping[str, Callable[[Record], CallerMessage]]] = {
     "reply": lambda record: Reply(record.text("text", limit=LONGEST_TEXT)),
     "sharesOpened": _opened,
@@ -368,5 +379,6 @@ _EVENTS: Final[Mapping[str, Callable[[Record], StartEvent]]] = {
     "created": lambda record: Created(record.text("machine", _MACHINE)),
     "guestConnected": lambda record: GuestConnected(record.integer("port", 1, 65535)),
     "ended": _ended,
+    "poolsKept": parse_pools,
     "failure": parse_failure,
 }

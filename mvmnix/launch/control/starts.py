@@ -13,6 +13,7 @@ from mvmnix.errors import MvmnixError, RefusedError
 from mvmnix.launch.control.connection import Connection, ConnectionLostError, UnansweredError
 from mvmnix.launch.control.drivers import Steps, Work
 from mvmnix.launch.control.failure import Failure
+from mvmnix.launch.control.pool_messages import PoolRequest, PoolsKept
 from mvmnix.launch.control.start_messages import (
     Created,
     Ended,
@@ -47,6 +48,10 @@ _STILL: Final = "end it (mvm launcher stop), or start without it (--private-laun
 _SHORT: Final = "try again; memory, processes or descriptors may be short here (dmesg, ulimit -a)"
 
 
+#: What a request comes to.
+type Answer = Started | Created | Ended | PoolsKept
+
+
 class NotTakenError(ConnectionLostError):
     """The request was read by no process: nothing of it was done, and it may be sent again."""
 
@@ -67,8 +72,8 @@ class Caller(Protocol):
 
 
 def begin(
-    connection: Connection, request: StartRequest, descriptors: Iterable[int], caller: Caller
-) -> Steps[Started | Created | Ended]:
+    connection: Connection, request: StartRequest | PoolRequest, descriptors: Iterable[int], caller: Caller
+) -> Steps[Answer]:
     """Ask for a machine, and answer what is asked until it is there, or has ended where it was only to be saved.
 
     The descriptors stay the caller's.
@@ -92,7 +97,8 @@ def begin(
             raise _unexpected(taken)
     while True:
         event = yield from next_event(connection, caller)
-        if isinstance(event, Started | Created) or (isinstance(event, Ended) and request.mode is Mode.SAVED):
+        is_saved = isinstance(request, StartRequest) and request.mode is Mode.SAVED
+        if isinstance(event, Started | Created | PoolsKept) or (isinstance(event, Ended) and is_saved):
             return event
         if event is not None:
             raise _unexpected(event)
@@ -108,7 +114,7 @@ def finish(connection: Connection, caller: Caller) -> Steps[Ended]:
             raise _unexpected(event)
 
 
-def next_event(connection: Connection, caller: Caller) -> Steps[Started | Created | Ended | None]:
+def next_event(connection: Connection, caller: Caller) -> Steps[Answer | None]:
     """Wait for the next packet, and answer it; return what is no question and no notice.
 
     A signal that a driver raises where it waits (system/stop_signals.py) is handed on: the machine ends as it would by
@@ -122,14 +128,14 @@ def next_event(connection: Connection, caller: Caller) -> Steps[Started | Create
     return (yield from _answer(connection, packet, caller))
 
 
-def _answer(connection: Connection, packet: Packet, caller: Caller) -> Steps[Started | Created | Ended | None]:
+def _answer(connection: Connection, packet: Packet, caller: Caller) -> Steps[Answer | None]:
     event = parse_event(packet.data)
     if isinstance(event, GuestConnected) and packet.descriptors:
         caller.guest_connected(event.port, packet.descriptors[0])
         return None
     packet.close()
     match event:
-        case Started() | Created() | Ended():
+        case Started() | Created() | Ended() | PoolsKept():
             return event
         case Failure():
             raise event.to_error()

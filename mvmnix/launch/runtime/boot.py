@@ -140,6 +140,11 @@ class Boot:
         self._guest.channel.ping(idle=_NO_LIMIT)  # answered once the root is open (docs/channel.md)
         self._watchdog.cancel()
 
+    def restores(self) -> None:
+        """Wait until the guest goes on from its template, and tell it nothing. Raises ChannelError."""
+        self._observations.hello = self._wait_begun()
+        self._watchdog.cancel()
+
     def _wait_begun(self) -> Hello:
         """Wait until the guest has reported; one that did so before it was saved goes on. Raises ChannelError."""
         if self._guest.is_warm:

@@ -111,6 +111,8 @@ class RunObservations:
     acceleration: Acceleration
     #: What the guest began as, where it didn't boot.
     template: TemplateRecord | None = None
+    #: The receipt of the machine that had waited with this guest, where one had.
+    waited: Digest | None = None
     start_record: int = 0
     start_is_logged: bool = False
     program: HostFile | None = None
@@ -141,6 +143,8 @@ class RunObservations:
             digests["secrets"] = kinds_digest(secrets)
         if self.template is not None:
             digests["template"] = self.template.key
+        if self.waited is not None:
+            digests["waited"] = self.waited
         record = self._record(
             RecordKind.START,
             self.home.status.began,
@@ -165,7 +169,7 @@ class RunObservations:
 
         To be called before it does, with what will run. Raises what the log raises.
         """
-        self.invocation, self.acceleration, self.template = invocation, acceleration, None
+        self.invocation, self.acceleration, self.template, self.waited = invocation, acceleration, None, None
         last = self.diagnoses[-1]
         digests = {"argv": self._argv, "diagnosis": last.digest}
         self.record(RecordKind.RESTART, digests=digests, reasons=(_REASONS[last.verdict],))

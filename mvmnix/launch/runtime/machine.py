@@ -91,6 +91,11 @@ class Machine:
         return self._observations.hello
 
     @property
+    def has_hung_up(self) -> bool:
+        """Whether its guest has ended, by itself or otherwise."""
+        return self._ended is not None or self._guest.channel.failure is not None
+
+    @property
     def ended(self) -> Ended | None:
         """How it ended, once it has."""
         return self._ended
@@ -137,6 +142,25 @@ class Machine:
         if not is_saved:
             raise end_failure(ended, self._observations, "the hypervisor can't save its guest")
         return ended
+
+    def wait_untold(self) -> None:
+        """Wait until the guest goes on from its template; it is told nothing then. Raises what `boot` does."""
+        with self._talking():
+            Boot.begin(self._observations, self._guest, self._break_off, self._timers).restores()
+        self._observations.home.advance(MachineState.WAITING)
+
+    def hand_over(self) -> tuple[Guest, Ended]:
+        """End it but for its guest, with which another machine goes on; that, and how this one ended.
+
+        Raises MvmnixError where the end can't be written down: then the guest has ended, too.
+        """
+        self._unwatch()
+        self._action = HostAction.CLAIMED
+        try:
+            return self._guest, self._write_end()
+        except BaseException:
+            self._guest.close()
+            raise
 
     def _replace(self, another: Another) -> GuestConfig:
         """Let go of a guest whose boot came to nothing, and take the next one; what that is to be told.
@@ -396,15 +420,21 @@ class Machine:
             if (action := lingers.get(self._action)) is not None:
                 self._break_off(action)
 
-    def _let_go(self) -> None:
-        """Of the guest, and of all that watches it."""
+    def _unwatch(self) -> None:
         for timer in self._timers:
             timer.cancel()
         self._timers.clear()
+
+    def _let_go(self) -> None:
+        """Of the guest, and of all that watches it."""
+        self._unwatch()
         self._guest.close()
 
     def _conclude(self) -> Ended:
         self._let_go()
+        return self._write_end()
+
+    def _write_end(self) -> Ended:
         self._observations.last_words = self._guest.last_words
         self._observations.child = self._guest.failure()
         self._observations.usage = self._guest.process.usage

@@ -47,6 +47,7 @@ from mvmnix.launch.runtime.guest_clock import guest_time
 from mvmnix.launch.runtime.host import Host
 from mvmnix.launch.runtime.machine import Machine
 from mvmnix.launch.runtime.vm_process import Guest, Preparation
+from mvmnix.launch.runtime.waiting import ClaimedGuest, WaitingMachine
 from mvmnix.launch.runtime.warm import template_key, warm_spec
 from mvmnix.launch.shares.setup import ShareContext, Shares
 from mvmnix.launch.templates.record import TemplateKey
@@ -80,6 +81,8 @@ _MIB: Final = 1 << 20
 _NO_SERVICES: Final[Mapping[int, ServiceFactory]] = {}
 #: Stands for sockets that don't exist yet.
 _NONE: Final = -1
+#: A guest that is to be started, or one that runs already.
+type Prepared = Preparation | ClaimedGuest
 
 
 def start_machine(
@@ -90,12 +93,14 @@ def start_machine(
     services: Mapping[int, ServiceFactory] = _NO_SERVICES,
     created: str = "",
     reboots_panic: bool = False,
+    waiting: WaitingMachine | None = None,
 ) -> Machine:
     """Start what was verified; returns when the guest is ready. The plan stays the caller's, and open meanwhile.
 
     `name` is the user's for it; `services` answer the connections that the guest opens to ports that the plan grants.
     `created` is the id of the machine that `mvm create` made of the very same plan; without it a new one is made.
     `reboots_panic`: a guest that panics before it is ready is begun once more, as one that stalls is.
+    `waiting` is a machine of a pool, whose guest it goes on with if that is the same; otherwise that machine is ended.
     To be called from a thread that lives as long as the machine: when it ends, the kernel ends the hypervisor.
     Raises RefusedError [backend-unavailable, network-forbidden, network-unavailable, accelerator-unavailable,
     hardware-required, verb-not-granted, creation-mismatch, secret-unavailable, share-forbidden, share-unavailable,
@@ -103,13 +108,12 @@ def start_machine(
     plan for a template, what `Replay.spending` does, MvmnixError when nonce or log can't be written; and what
     `finalize.end_failure` returns when the boot fails.
     """
-    if plan.plan.use is Use.TEMPLATE:
-        raise UsageError(
-            "the plan is for a template, and starts no machine of its own", hint="mvm warm IMAGE makes one"
-        )
+    if plan.plan.use.is_untold:
+        why = f"the plan is for a {plan.plan.use}, and starts no machine of its own"
+        raise UsageError(why, hint="see mvm warm --help and mvm pool --help")
     tsc = TscClock.start()
     with refusals_logged(plan, host):  # 1
-        config, preparation = _prepared(plan, host, services, tsc)
+        config, preparation = _prepared(plan, host, services, tsc, waiting=waiting)
     observations = _begun(plan, host, preparation, name, created)  # 2, 3, 4
     machine = _spawned(observations, preparation, services)  # 5
     try:
@@ -143,13 +147,48 @@ def start_to_save(plan: VerifiedPlan, host: Host, saved: SavedGuest) -> tuple[Ma
     return _spawned(observations, preparation, _NO_SERVICES), key, spec.tsc_khz
 
 
-def _begun(plan: VerifiedPlan, host: Host, preparation: Preparation, name: str, created: str) -> RunObservations:
+def start_to_wait(plan: VerifiedPlan, host: Host) -> WaitingMachine:
+    """Start a machine of a pool from its template, steps 1 to 5; returns when its guest goes on, told nothing.
+
+    Raises as `start_machine` does; MvmnixError where no template is kept for it; UsageError where none can be, or the
+    plan isn't a pool's.
+    """
+    if plan.plan.use is not Use.POOL:
+        raise UsageError("the plan is not for a pool", hint="have mvm make one that is: mvm pool set IMAGE")
+    if plan.plan.network is not None:
+        raise UsageError("no machine waits that has a network", hint="set a pool without one")
+    tsc = TscClock.start()
+    with refusals_logged(plan, host):
+        spec = _settled(plan, host, tsc)
+        spec = replace(spec, tsc_khz=tsc.khz())
+        try:
+            key = template_key(plan, host, spec)
+            spec, template = warm_spec(plan, host, spec)
+        except NoTemplateError as error:
+            raise MvmnixError(f"no machine can wait: {error}", hint="make a template: mvm warm IMAGE") from error
+        finally:
+            host.templates.close()
+        preparation, record = Preparation(host.hypervisor, host.jail, spec, template=template), template.record
+    observations = _begun(plan, host, preparation, "", "")
+    machine = _spawned(observations, preparation, _NO_SERVICES)
+    try:
+        machine.wait_untold()
+    except BaseException as error:
+        machine.kill()
+        if isinstance(error, MvmnixError):
+            _forget_template(observations)
+        raise
+    return WaitingMachine(machine, key, record, preparation.invocation)
+
+
+def _begun(plan: VerifiedPlan, host: Host, preparation: Prepared, name: str, created: str) -> RunObservations:
     """Steps 2, 3 and 4; what was prepared is let go of where they fail."""
     try:
         with refusals_logged(plan, host):
             home = take(plan, host, created) if created else start_home(plan, host.machines, host.clock(), name)  # 2
-        template = preparation.template
-        observations = RunObservations(plan, host, home, preparation.invocation, preparation.acceleration, template)
+        template, waited = preparation.template, preparation.waited
+        invocation, acceleration = preparation.invocation, preparation.acceleration
+        observations = RunObservations(plan, host, home, invocation, acceleration, template, waited)
         begin_start(observations)  # 3, 4
     except BaseException:
         preparation.discard()
@@ -244,8 +283,14 @@ def _config(plan: VerifiedPlan, host: Host, services: Collection[int], mounts: t
 
 
 def _prepared(
-    plan: VerifiedPlan, host: Host, services: Collection[int], tsc: TscClock, *, is_cold: bool = False
-) -> tuple[GuestConfig, Preparation]:
+    plan: VerifiedPlan,
+    host: Host,
+    services: Collection[int],
+    tsc: TscClock,
+    *,
+    waiting: WaitingMachine | None = None,
+    is_cold: bool = False,
+) -> tuple[GuestConfig, Prepared]:
     """Step 1. Raises RefusedError, MvmnixError; nothing is left open then. With `is_cold` no template is looked for."""
     wanted = plan.plan
     limit, opener = wanted.limits.shared_bytes, host.means.open_shares
@@ -256,8 +301,10 @@ def _prepared(
         network = _network(plan, host)
         config = _config(plan, host, services, shares.mounts)
         disk = PreparedDisk.ready(wanted.data, host.machines) if wanted.data else None
-        spec = _settled(plan, host, tsc)
-        timed, template = _warmed(plan, host, replace(spec, tsc_khz=tsc.khz()), is_cold=is_cold)
+        spec = replace(_settled(plan, host, tsc), tsc_khz=tsc.khz())
+        if waiting is not None and (claimed := _claimed(waiting, plan, host, spec)) is not None:
+            return config, claimed
+        timed, template = _warmed(plan, host, spec, is_cold=is_cold)
         where = (host.hypervisor, host.jail)
         return config, Preparation(*where, timed, shares, disk, network=network, template=template)
     except BaseException:
@@ -267,6 +314,19 @@ def _prepared(
         if network is not None:
             network.close()
         raise
+
+
+def _claimed(waiting: WaitingMachine, plan: VerifiedPlan, host: Host, spec: LaunchSpec) -> ClaimedGuest | None:
+    """The guest of a machine that waits, where this machine can go on with it; otherwise that machine is ended."""
+    try:
+        waiting.check(plan, host, spec)
+    except NoTemplateError as error:
+        log.info("pools", "a start without the machine that waits: %s", error)
+        waiting.end()
+        return None
+    log.info("pools", "the machine %s is claimed", waiting.id)
+    host.templates.close()
+    return waiting.claim()
 
 
 def _warmed(plan: VerifiedPlan, host: Host, spec: LaunchSpec, *, is_cold: bool) -> tuple[LaunchSpec, Template | None]:
@@ -339,9 +399,7 @@ def _network(plan: VerifiedPlan, host: Host) -> MachineNetwork | None:
     return MachineNetwork(network, host.jail)
 
 
-def _spawned(
-    observations: RunObservations, preparation: Preparation, services: Mapping[int, ServiceFactory]
-) -> Machine:
+def _spawned(observations: RunObservations, preparation: Prepared, services: Mapping[int, ServiceFactory]) -> Machine:
     """Start the hypervisor; a start that fails is concluded like any machine, since the log says that it began."""
     try:
         guest = _guest(observations, preparation, services)
@@ -352,7 +410,7 @@ def _spawned(
     return Machine(observations, guest)
 
 
-def _guest(observations: RunObservations, preparation: Preparation, services: Mapping[int, ServiceFactory]) -> Guest:
+def _guest(observations: RunObservations, preparation: Prepared, services: Mapping[int, ServiceFactory]) -> Guest:
     """What is prepared, started.
 
     RefusedError [limit-unavailable], which is logged, where it turns out only now that a limit can't be kept.

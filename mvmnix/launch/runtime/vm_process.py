@@ -9,7 +9,7 @@ import signal
 import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import Final, Self
 
 from mvmnix.audit.tally import Tally
 from mvmnix.errors import MvmnixError
@@ -66,6 +66,9 @@ class _Sockets:
 
 class Preparation:
     """A guest that is all there but not started: its arguments are known, so that they can be recorded first."""
+
+    #: It was no other machine's before (waiting.py).
+    waited: Final = None
 
     def __init__(
         self,
@@ -239,6 +242,14 @@ class Guest:
     def traffic(self) -> int:
         """Grows with everything that the guest says and is told, but for the time."""
         return self.progress + self.channel.frames_sent
+
+    def hand_over(
+        self, *, console: ConsoleSink, services: Mapping[int, ServiceFactory], tally: Tally | None = None
+    ) -> None:
+        """Have it be another machine's, which is told all that it says from now on; before it is sent CONFIG."""
+        self._console = console
+        self.channel.serve(services, tally)
+        self.on_event, self.on_network_event, self.on_network_end = _ignored, _unheard, self.kill
 
     def settle(self, seconds: float) -> None:
         """Let the guest end by itself for so long at most, reading all that it and its hypervisor still say."""

@@ -6,7 +6,7 @@ from typing import Final
 from mvmnix.launch.agent.frames import PROTOCOL_VERSION
 from mvmnix.launch.gate.verify import VerifiedPlan
 from mvmnix.launch.runtime.host import Host
-from mvmnix.launch.templates.record import TemplateKey
+from mvmnix.launch.templates.record import TemplateKey, TemplateRecord
 from mvmnix.launch.templates.store import NoTemplateError
 from mvmnix.launch.templates.template import Template
 from mvmnix.plan.plan import Plan, Start
@@ -55,9 +55,17 @@ def _unfit(plan: Plan, acceleration: Acceleration) -> str:
 def warm_spec(plan: VerifiedPlan, host: Host, spec: LaunchSpec) -> tuple[LaunchSpec, Template]:
     """Return the machine as one that begins as its template, and that, to be closed. Raises NoTemplateError."""
     template = host.templates.find(template_key(plan, host, spec))
-    told = template.record.tsc_khz
-    if abs(spec.tsc_khz - told) > told // _TOLERANCE:
+    try:
+        check_told(template.record, spec)
+    except NoTemplateError:
         template.close()
-        raise NoTemplateError("the host's time stamp counter has another frequency than when the template was made")
+        raise
     saved = SavedGuest(template.memory, template.state, restores=True)
-    return replace(spec, tsc_khz=told, saved=saved), template
+    return replace(spec, tsc_khz=template.record.tsc_khz, saved=saved), template
+
+
+def check_told(template: TemplateRecord, spec: LaunchSpec) -> None:
+    """Check that the host's counter has the frequency that the guest was told. Raises NoTemplateError."""
+    told = template.tsc_khz
+    if abs(spec.tsc_khz - told) > told // _TOLERANCE:
+        raise NoTemplateError("the host's time stamp counter has another frequency than when the template was made")

@@ -19,7 +19,7 @@ from mvmnix.api import launchers
 from mvmnix.api.launchers import list_launchers, reach, stop_launchers
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError
 from mvmnix.launch.control import launcher_socket, starts
-from mvmnix.launch.control.start_messages import PROBE
+from mvmnix.launch.control.own_directories import PROBE
 from mvmnix.system import own_interpreter, prctl, private_sockets
 from mvmnix.system.control_groups import ControlGroups, Controller, GroupLimits
 from mvmnix.system.process import spawn

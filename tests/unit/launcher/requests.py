@@ -7,16 +7,12 @@ from dataclasses import dataclass, field
 
 from mvmnix.launch.control.connection import Connection
 from mvmnix.launch.control.drivers import run
+from mvmnix.launch.control.own_directories import PROBE, SHOWN
 from mvmnix.launch.control.start_messages import (
-    PROBE,
-    ROOTS,
-    Created,
-    Ended,
     Mode,
-    Started,
     StartRequest,
 )
-from mvmnix.launch.control.starts import begin
+from mvmnix.launch.control.starts import Answer, begin
 from mvmnix.launch.means import Means, OwnMeans
 from mvmnix.system.roots import Roots
 from mvmnix.system.store import sealed_memory
@@ -49,8 +45,8 @@ def handed(roots: Roots, plan: bytes = NO_PLAN) -> Iterator[dict[str, int]]:
     """Yield descriptors as an honest caller hands them over; all that the test leaves there are closed at the end."""
     with suppress(FileExistsError):
         os.close(roots.state.create_file(PROBE))
-    found = {name: os.dup(roots.directories[name].fd) for name in ROOTS[:-1]}
-    for name in ROOTS[:-1]:  # of one that was opened by its path alone, nothing is proved
+    found = {name: os.dup(roots.directories[name].fd) for name in SHOWN[:-1]}
+    for name in SHOWN[:-1]:  # of one that was opened by its path alone, nothing is proved
         os.close(found[name])
         found[name] = os.open(roots.paths[name], os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     found["probe"] = roots.state.open_writable(PROBE)
@@ -69,7 +65,7 @@ def replaced(found: dict[str, int], name: str, fd: int) -> None:
     found[name] = fd
 
 
-def ask(connection: Connection, found: Mapping[str, int], request: StartRequest = REQUEST) -> Started | Created | Ended:
+def ask(connection: Connection, found: Mapping[str, int], request: StartRequest = REQUEST) -> Answer:
     """Ask for a machine by a connection, which is closed. Raises what is answered."""
     with connection:
         return run(begin(connection, request, [found[name] for name in request.descriptors], Asked()))

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from mvmnix.launch.control.codec import LIMIT
 from mvmnix.launcher.held_templates import HeldTemplates
+from mvmnix.launcher.pools import Pools
 from mvmnix.launcher.server import Server
 from mvmnix.system import private_sockets
 from mvmnix.system.descriptors import receive_packet, send_packet
@@ -53,27 +54,39 @@ def echo(connection: socket.socket) -> int:
     return 0
 
 
+def wait_for_nothing(_end: socket.socket, _plan: int) -> int:
+    """Be the process of a machine that ends at once."""
+    return 0
+
+
 @contextmanager
 def serving(
     path: Path,
     serve: Callable[[socket.socket], int] = echo,
     prepare: Callable[[], object] = lambda: None,
     *,
+    wait: Callable[[socket.socket, int], int] = wait_for_nothing,
+    is_current: Callable[[], bool] = lambda: True,
+    kept: tuple[HeldTemplates, Pools] | None = None,
     idle: float = EVENT_PATIENCE,
 ) -> Iterator[Serving]:
-    """Yield a launcher's loop that runs in a fork, in which `prepare` was called before; it is killed at the end."""
+    """Yield a launcher's loop that runs in a fork, in which `prepare` was called before; it is killed at the end.
+
+    `kept` is what it holds, and this process's no more then.
+    """
     with Directory.create(str(path / "launchers")) as directory:
-        templates = HeldTemplates()
+        templates, pools = kept or (HeldTemplates(), Pools())
         with private_sockets.listen(directory, NAME, 64) as listening:
             child = os.fork()
             if child == 0:
                 try:
                     prepare()
-                    Server(listening, serve, templates, idle=idle).run()
+                    Server(listening, serve, templates, pools, wait=wait, is_current=is_current, idle=idle).run()
                 finally:
                     os._exit(0)
-        templates.close()
-        templates._ours.close()  # the launcher's, as the process that made it isn't one
+        for each in (templates, pools):
+            each.close()
+            each._ours.close()  # the launcher's, as the process that made it isn't one
         try:
             yield Serving(child, directory)
         finally:

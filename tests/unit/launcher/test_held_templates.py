@@ -14,6 +14,7 @@ from mvmnix.launch.templates import guest_memory
 from mvmnix.launch.templates.template import Template
 from mvmnix.launcher import held_templates
 from mvmnix.launcher.held_templates import MOST_HELD, HeldTemplates
+from mvmnix.launcher.pools import Pools
 from mvmnix.launcher.server import Server
 from mvmnix.system import store
 from mvmnix.system.descriptors import send_packet
@@ -149,9 +150,11 @@ def test_who_gives_more_than_is_received_does_not_wait(held: HeldTemplates) -> N
 def test_a_fork_keeps_what_is_held_and_its_connection_alone(held: HeldTemplates, tmp_path: Path) -> None:
     """And gives up all of that once it has found its own."""
 
+    pools = Pools()
+
     def name(connection: socket.socket) -> int:
         kept = {int(fd) for fd in os.listdir("/proc/self/fd")}  # noqa: PTH208 - numbers
-        known = {0, 1, 2, connection.fileno(), *held.descriptors}
+        known = {0, 1, 2, connection.fileno(), *held.descriptors, *pools.descriptors}
         found = held.take(KEY.digest)
         held.close()
         left = len(os.listdir("/proc/self/fd"))  # noqa: PTH208 - numbers
@@ -160,10 +163,9 @@ def test_a_fork_keeps_what_is_held_and_its_connection_alone(held: HeldTemplates,
 
     given(held)
     mine, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    with mine, theirs, socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listening:
-        server = Server(listening, name, held)
-        child = os.fork()
-        if child == 0:
-            server._be_fork(theirs)
-        os.waitpid(child, 0)
-        assert mine.recv(1000).decode() == repr((True, 1, True, 4 + 2 + 1)), "one is the listing's, two are found"
+    with mine, socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listening:
+        Server(listening, name, held, pools, wait=lambda _end, _plan: 0)._fork(theirs)
+        os.wait()
+        assert mine.recv(1000).decode() == repr((True, 1, True, 5 + 2 + 1)), "one is the listing's, two are found"
+    pools.close()
+    pools._ours.close()

@@ -46,7 +46,7 @@ def test_a_fork_has_its_connection_standard_streams_and_templates_alone(tmp_path
             each.close()
     os.close(reading)
     os.close(writing)
-    assert len(found) == 6, "0, 1, 2, the connection, where templates are given, and with which this is listed"
+    assert len(found) == 7, "0, 1, 2, the connection, where templates and pools are given, with which this is listed"
 
 
 def test_a_fork_has_a_session_and_signals_of_its_own(tmp_path: Path) -> None:

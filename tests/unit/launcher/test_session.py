@@ -35,9 +35,15 @@ def serve(said: Talk) -> int:
 
 def test_a_request_is_taken_and_performed(said: Talk, monkeypatch: pytest.MonkeyPatch) -> None:
     def perform(
-        _talk: Conversation, check: CallerCheck, request: StartRequest, descriptors: Mapping[str, int], held: None
+        _talk: Conversation,
+        check: CallerCheck,
+        request: StartRequest,
+        descriptors: Mapping[str, int],
+        *,
+        held: None,
+        waiting: None,
     ) -> Created:
-        assert held is None
+        assert (held, waiting) == (None, None)
         assert (check, request) == (CallerCheck.of_this_process(), REQUEST)
         assert tuple(descriptors) == REQUEST.descriptors
         return CREATED
@@ -63,7 +69,7 @@ def test_a_request_is_taken_and_performed(said: Talk, monkeypatch: pytest.Monkey
 def test_what_goes_wrong_is_the_callers_answer(
     said: Talk, monkeypatch: pytest.MonkeyPatch, error: Exception, status: int
 ) -> None:
-    def perform(*_: object) -> Created:
+    def perform(*_: object, **_own: object) -> Created:
         raise error
 
     monkeypatch.setattr("mvmnix.launcher.start.perform", perform)
@@ -89,7 +95,7 @@ def test_a_request_that_can_not_be_read_is_answered(said: Talk) -> None:
 
 
 def test_a_caller_that_is_gone_is_nothing_to_fail_of(said: Talk, monkeypatch: pytest.MonkeyPatch) -> None:
-    def perform(*_: object) -> Created:
+    def perform(*_: object, **_own: object) -> Created:
         said.caller.close()
         return CREATED
 
@@ -100,7 +106,7 @@ def test_a_caller_that_is_gone_is_nothing_to_fail_of(said: Talk, monkeypatch: py
 def test_nothing_is_done_for_a_caller_that_did_not_wait(said: Talk, monkeypatch: pytest.MonkeyPatch) -> None:
     """It sent its request to a launcher that stood still, and may have sent it to another one since."""
 
-    def perform(*_: object) -> Created:
+    def perform(*_: object, **_own: object) -> Created:
         raise AssertionError
 
     monkeypatch.setattr("mvmnix.launcher.start.perform", perform)

@@ -12,7 +12,8 @@ import pytest
 from mvmnix.api.context import Context
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError, UsageError
 from mvmnix.launch.control.messages import Stream
-from mvmnix.launch.control.start_messages import PROBE, Created, Mode
+from mvmnix.launch.control.own_directories import PROBE
+from mvmnix.launch.control.start_messages import Created, Mode
 from mvmnix.system.store import sealed_memory
 from tests.support import forked_launcher
 from tests.unit.cli.plans import signed

@@ -13,12 +13,14 @@ from hypothesis import strategies as st
 from mvmnix.errors import MvmnixError, Reason, ReasonCode, RefusedError, UsageError
 from mvmnix.formats.strict import canonical
 from mvmnix.launch.agent.operations import MAX_PORTS, MOST_ROWS, CopyDirection, FileOperation
-from mvmnix.launch.control import failure, messages, start_messages
+from mvmnix.launch.control import failure, messages, pool_messages, start_messages
 from mvmnix.launch.control.codec import LIMIT, VERSION, VersionError, encode, name_of
 from mvmnix.launch.control.failure import Failure
+from mvmnix.launch.control.pool_messages import MOST_WAITING, PoolAction, PoolRequest, PoolsKept, PoolStatus
 from mvmnix.launch.control.start_messages import Mode, StartRequest
 from mvmnix.machines.exit_status import End, ExitStatus, Step
 from mvmnix.machines.retention import Retention
+from mvmnix.plan.fields import MOST_MIB, MOST_VCPUS
 from mvmnix.plan.secret_reference import LARGEST_SECRET, SecretReference, SecretSource, SecretTarget
 from mvmnix.plan.share import Access, Share
 from mvmnix.system.log import LEVELS
@@ -137,6 +139,29 @@ STRATEGIES: Mapping[type, st.SearchStrategy[Any]] = {
         WORDS,
         st.sampled_from(("qemu", "container")),
     ),
+    PoolRequest: st.builds(
+        PoolRequest,
+        st.sampled_from(PoolAction),
+        TEXTS,
+        st.integers(0, MOST_WAITING),
+        st.booleans(),
+        st.sampled_from(("", "info")),
+    ),
+    PoolsKept: st.builds(
+        PoolsKept,
+        st.lists(
+            st.builds(
+                PoolStatus,
+                TEXTS,
+                st.integers(1, MOST_VCPUS),
+                st.integers(1, MOST_MIB),
+                st.integers(1, MOST_WAITING),
+                st.integers(0, MOST_WAITING),
+                TEXTS,
+            ),
+            max_size=MOST_WAITING,
+        ).map(tuple),
+    ),
     start_messages.Created: st.builds(start_messages.Created, MACHINES),
     start_messages.GuestConnected: st.builds(start_messages.GuestConnected, PORTS),
     start_messages.Ended: st.builds(
@@ -154,7 +179,7 @@ STRATEGIES: Mapping[type, st.SearchStrategy[Any]] = {
 PARSERS: Mapping[Callable[[bytes], object], object] = {
     messages.parse_request: messages.Request,
     messages.parse_answer: messages.Answer,
-    start_messages.parse_start: StartRequest,
+    start_messages.parse_request: StartRequest | PoolRequest,
     start_messages.parse_caller: start_messages.CallerMessage,
     start_messages.parse_event: start_messages.StartEvent,
 }
@@ -182,9 +207,9 @@ PAIRS = [(parse, kind) for parse, union in PARSERS.items() for kind in kinds(uni
 
 def test_no_message_is_forgotten() -> None:
     """A dataclass of these modules is a message that a parser takes, or a part of one."""
-    parts = {start_messages.TerminalSize}
+    parts = {start_messages.TerminalSize, PoolStatus}
     taken = {kind for _, kind in PAIRS}
-    assert set.union(*map(defined, (messages, start_messages, failure))) == taken | parts
+    assert set.union(*map(defined, (messages, start_messages, pool_messages, failure))) == taken | parts
     assert STRATEGIES.keys() == taken
 
 

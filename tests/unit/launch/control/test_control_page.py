@@ -5,15 +5,17 @@ import re
 
 import pytest
 
-from mvmnix.launch.control import codec, failure, messages, start_messages
+from mvmnix.launch.control import codec, failure, messages, pool_messages, start_messages
 from mvmnix.launch.control.failure import Failure
-from mvmnix.launch.control.start_messages import MOST_DESCRIPTORS, PROBE, TerminalSize
+from mvmnix.launch.control.own_directories import PROBE
+from mvmnix.launch.control.pool_messages import PoolStatus
+from mvmnix.launch.control.start_messages import MOST_DESCRIPTORS, TerminalSize
 from mvmnix.machines import control_socket
 from tests.repository import ROOT
 
 PAGE = (ROOT / "docs/control.md").read_text()
 ROWS = dict(re.findall(r"(?m)^\| `(\w+)` \|([^|]*)\|", PAGE))
-MODULES = (messages, start_messages, failure)
+MODULES = (messages, start_messages, pool_messages, failure)
 MESSAGES = sorted(
     {
         kind
@@ -21,7 +23,7 @@ MESSAGES = sorted(
         for kind in vars(module).values()
         if isinstance(kind, type) and dataclasses.is_dataclass(kind) and kind.__module__ == module.__name__
     }
-    - {TerminalSize},
+    - {TerminalSize, PoolStatus},
     key=codec.name_of,
 )
 
@@ -37,9 +39,8 @@ def test_a_row_names_the_fields_of_its_message(kind: type) -> None:
         assert own <= set(re.findall(r"`(\w+)`", "".join(re.findall(r"(?m)^\| `failure` \|.*$", PAGE))))
         return
     named = set(re.findall(r"`(\w+)`", ROWS[codec.name_of(kind)]))
-    parts = {
-        codec.field_name(each.name) for each in dataclasses.fields(TerminalSize) if kind is start_messages.StartRequest
-    }
+    within = {start_messages.StartRequest: TerminalSize, pool_messages.PoolsKept: PoolStatus}.get(kind)
+    parts = {codec.field_name(each.name) for each in (() if within is None else dataclasses.fields(within))}
     parts |= {"end", "step", "code", "outOfMemory"} if kind is messages.Exited else set()
     parts |= {"failure", "exited"} & named
     assert named == own | parts

@@ -34,7 +34,7 @@ from mvmnix.launch.control.start_messages import (
     Taken,
     parse_caller,
 )
-from mvmnix.launch.control.starts import NotTakenError, begin, finish
+from mvmnix.launch.control.starts import Answer, NotTakenError, begin, finish
 from mvmnix.launch.means import Means, OwnMeans
 from mvmnix.launch.secrets.resolve import unpack
 from mvmnix.plan.secret_reference import SecretReference, SecretSource, SecretTarget
@@ -98,7 +98,7 @@ def other() -> Iterator[Other]:
             yield Other(theirs, connection)
 
 
-def start(other: Other, caller: Answering | None = None, descriptors: Iterable[int] = ()) -> Started | Created | Ended:
+def start(other: Other, caller: Answering | None = None, descriptors: Iterable[int] = ()) -> Answer:
     return run(begin(other.connection, REQUEST, descriptors, caller or Answering()))
 
 

@@ -1,0 +1,95 @@
+"""Sets, lists and removes pools: machines that wait, told nothing, for a plan's machine to take their guest.
+
+A launcher keeps them (mvmnix/launcher/pools.py): the one that this process's starts go to.
+"""
+
+from contextlib import ExitStack
+from typing import Final
+
+from mvmnix.api.context import Context
+from mvmnix.api.launch import ContextCaller, StartOptions, ask, expected, given_plan
+from mvmnix.api.plans import sign_plan
+from mvmnix.api.templates import MachineShape, draft_untold_plan, make_template
+from mvmnix.errors import MvmnixError, UsageError
+from mvmnix.images.store import VerifiedImage
+from mvmnix.launch.control.drivers import Steps, Wait
+from mvmnix.launch.control.own_directories import open_shown
+from mvmnix.launch.control.pool_messages import MOST_WAITING, PoolAction, PoolRequest, PoolsKept, PoolStatus
+from mvmnix.machines.retention import Retention
+from mvmnix.plan.plan import Plan, Use
+from mvmnix.system import log
+from mvmnix.words import Words, check_words
+
+#: Seconds between two looks whether the machines wait, and so many looks.
+_PAUSE: Final = 0.25
+_LOOKS: Final = 2400
+
+
+def set_pool(context: Context, finished: VerifiedImage, shape: MachineShape, count: int) -> Steps[PoolStatus]:
+    """Keep so many machines of an image and shape waiting, in the place of an older pool; return it once they wait.
+
+    A template is made first, which they share with no machine that was started before. Raises UsageError for a number
+    that isn't possible, or a shape with a network; MvmnixError where a machine can't wait; what `sign_plan` and starts
+    do.
+    """
+    if not 1 <= count <= MOST_WAITING:
+        raise UsageError(f"a pool has 1 to {MOST_WAITING} machines, and not {count}", hint="end one: mvm pool rm IMAGE")
+    if shape.network:
+        raise UsageError("no machine waits that has a network", hint="such machines start from a template")
+    plan = draft_untold_plan(context, finished, shape, Use.POOL)
+    yield from make_template(context, finished, shape, StartOptions(retention=Retention.LAST))
+    bundle = sign_plan(context, plan)
+    found = yield from _ask(context, PoolRequest(PoolAction.SET, plan.image, count), bundle)
+    return (yield from _wait(context, found, plan))
+
+
+def list_pools(context: Context) -> Steps[tuple[PoolStatus, ...]]:
+    """Return the pools of the launcher that this process's starts go to. Raises MvmnixError."""
+    return (yield from _ask(context, PoolRequest(PoolAction.LIST)))
+
+
+def remove_pools(context: Context, images: Words) -> Steps[tuple[PoolStatus, ...]]:
+    """Have no machine of these images wait any more; return the pools that there were.
+
+    Raises UsageError where an image has no pool, before any is removed.
+    """
+    names = check_words(images)
+    there = yield from list_pools(context)
+    for name in names:
+        if name not in {each.image for each in there}:
+            raise UsageError(f"no machine of {name!r} waits", hint="mvm pool ls lists pools")
+    for name in dict.fromkeys(names):
+        yield from _ask(context, PoolRequest(PoolAction.REMOVE, name))
+    return tuple(each for each in there if each.image in names)
+
+
+def _is_pool_of(pool: PoolStatus, plan: Plan) -> bool:
+    return (pool.image, pool.vcpus, pool.memory_mib) == (plan.image, plan.vcpus, plan.memory_mib)
+
+
+def _wait(context: Context, found: tuple[PoolStatus, ...], plan: Plan) -> Steps[PoolStatus]:
+    """Wait until all machines of a pool do."""
+    for _ in range(_LOOKS):
+        status = next((each for each in found if _is_pool_of(each, plan)), None)
+        if status is None:
+            raise MvmnixError("the pool was removed before its machines waited", hint="set it once more")
+        if status.why:
+            yield from _ask(context, PoolRequest(PoolAction.REMOVE, plan.image))
+            raise MvmnixError(f"no machine can wait: {status.why}", hint="see mvm doctor")
+        if status.waiting >= status.count:
+            return status
+        yield Wait(seconds=_PAUSE)
+        found = yield from list_pools(context)
+    raise MvmnixError("the machines of the pool don't begin to wait", hint="see mvm pool ls, mvm doctor")
+
+
+def _ask(context: Context, request: PoolRequest, plan: bytes = b"") -> Steps[tuple[PoolStatus, ...]]:
+    caller = ContextCaller(context)
+    with ExitStack() as stack:
+        given = open_shown(stack, context.roots)
+        if plan:
+            given["plan"] = given_plan(stack, plan)
+        asked = PoolRequest(request.action, request.image, request.count, caller.can_answer, log.wanted())
+        connection, answer = yield from ask(context, asked, [given[name] for name in asked.descriptors], caller)
+        connection.close()
+    return expected(answer, PoolsKept).pools

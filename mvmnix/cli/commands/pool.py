@@ -1,0 +1,94 @@
+"""`mvm pool`: keeps machines waiting, restored and told nothing, so that a start has one at hand."""
+
+import click
+
+from mvmnix.api import (
+    LEAST_MIB,
+    MOST_MIB,
+    MOST_VCPUS,
+    MOST_WAITING,
+    MachineShape,
+    PoolStatus,
+    list_pools,
+    open_context,
+    open_image_builder,
+    put_in_order,
+    remove_pools,
+    runnable_ref,
+    set_pool,
+)
+from mvmnix.api import run as run_steps
+from mvmnix.cli.completers import flake_or_image
+from mvmnix.cli.options.output_format import OutputFormat, format_options
+from mvmnix.cli.options.quantities import Size
+from mvmnix.cli.output import TERMINAL, table
+from mvmnix.cli.progress import steps
+
+
+@click.group()
+def pool() -> None:
+    """Keep machines waiting: a start of their image and shape takes one of them."""
+
+
+@pool.command("set")
+@click.argument("flake", metavar="FLAKE[#ATTR]|image:NAME", shell_complete=flake_or_image)
+@click.option("-n", "count", type=click.IntRange(1, MOST_WAITING), required=True, help="How many machines wait.")
+@click.option("--vcpus", "-c", type=click.IntRange(1, MOST_VCPUS), help="Processors. Default: the image's.")
+@click.option(
+    "--memory",
+    "-m",
+    "memory_mib",
+    type=Size("m", LEAST_MIB, MOST_MIB),
+    metavar="MIB",
+    help="Memory. Default: the image's.",
+)
+def set_(*, flake: str, count: int, vcpus: int | None, memory_mib: int | None) -> None:
+    """Keep machines of FLAKE's image, or of the kept image NAME, waiting, and return once they do.
+
+    Each is verified, logged and started as any other machine, by a plan that the planner signs. The launcher that
+    keeps them stays until the pool is removed.
+    """
+    wanted, shape = runnable_ref(flake), MachineShape(vcpus, memory_mib)
+    with open_context(TERMINAL) as context, context.working():
+        put_in_order(context.roots, context.machines, TERMINAL)
+        with steps() as progress, open_image_builder(context, progress) as images:
+            finished = images.image(wanted)
+        status = run_steps(set_pool(context, finished, shape, count))
+    click.echo(status.image)
+
+
+@pool.command()
+@format_options()
+def ls(output: OutputFormat) -> None:
+    """List the pools, how many machines of each are to wait and how many do."""
+    with open_context(TERMINAL) as context:
+        found = run_steps(list_pools(context))
+    output.show("pools", [_record(each) for each in found], lambda: _show(found))
+
+
+@pool.command()
+@click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
+def rm(images: tuple[str, ...]) -> None:
+    """End the machines that wait of each IMAGE, by its name. Those that were claimed go on."""
+    with open_context(TERMINAL) as context:
+        for each in run_steps(remove_pools(context, images)):
+            click.echo(each.image)
+
+
+def _record(pool_: PoolStatus) -> dict[str, object]:
+    return {
+        "image": pool_.image,
+        "vcpus": pool_.vcpus,
+        "memoryMiB": pool_.memory_mib,
+        "count": pool_.count,
+        "waiting": pool_.waiting,
+        "why": pool_.why,
+    }
+
+
+def _show(found: tuple[PoolStatus, ...]) -> None:
+    columns = ("IMAGE", "VCPUS", "MEMORY MIB", "COUNT", "WAITING", "WHY NOT")
+    rows = [
+        (it.image, str(it.vcpus), str(it.memory_mib), str(it.count), str(it.waiting), it.why or "-") for it in found
+    ]
+    table(columns, rows)

@@ -1,0 +1,120 @@
+"""A machine of a pool: restored from its template, told nothing, it waits until another plan's machine takes its guest.
+
+What claims it was verified by the gate like any start, and has the same key, so that its guest is what that start would
+have restored. The waiting machine ends then, in log and receipt; the guest goes on as the other machine's.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Self
+
+from mvmnix.audit.tally import Tally
+from mvmnix.digest import Digest
+from mvmnix.launch.agent.port_forward import ServiceFactory
+from mvmnix.launch.gate.verify import VerifiedPlan
+from mvmnix.launch.runtime.finalize import Ended
+from mvmnix.launch.runtime.host import Host
+from mvmnix.launch.runtime.machine import Machine
+from mvmnix.launch.runtime.vm_process import ConsoleSink, Guest
+from mvmnix.launch.runtime.warm import check_told, template_key
+from mvmnix.launch.templates.record import TemplateKey, TemplateRecord
+from mvmnix.launch.templates.store import NoTemplateError
+from mvmnix.system.loop import Loop
+from mvmnix.vmm.port import Acceleration, Invocation, LaunchSpec
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimedGuest:
+    """A guest that runs already, in the place of one that is prepared (`vm_process.Preparation`).
+
+    `waited` is the digest of the receipt of the machine that it was until now.
+    """
+
+    guest: Guest
+    invocation: Invocation
+    acceleration: Acceleration
+    template: TemplateRecord
+    waited: Digest
+
+    def spawn(
+        self,
+        loop: Loop,  # noqa: ARG002 - as `Preparation.spawn`; it is in that loop already (`WaitingMachine.check`)
+        *,
+        console: ConsoleSink,
+        services: Mapping[int, ServiceFactory],
+        tally: Tally | None = None,
+    ) -> Guest:
+        """Return it, which says to these what it has to say from now on."""
+        self.guest.hand_over(console=console, services=services, tally=tally)
+        return self.guest
+
+    def discard(self) -> None:
+        """End it. A second call does nothing."""
+        self.guest.close()
+
+
+class WaitingMachine:
+    """A machine that waits; a context manager, which ends one that wasn't claimed."""
+
+    def __init__(
+        self,
+        machine: Machine,
+        key: TemplateKey,
+        template: TemplateRecord,
+        invocation: Invocation,
+    ) -> None:
+        """Made by `start_to_wait` only."""
+        self._machine = machine
+        self._key = key
+        self._template = template
+        self._invocation = invocation
+        self._is_claimed = False
+
+    @property
+    def loop(self) -> Loop:
+        """The loop that serves it."""
+        return self._machine.loop
+
+    @property
+    def id(self) -> str:
+        """Its id: 12 hexadecimal digits."""
+        return self._machine.id
+
+    @property
+    def policy(self) -> Digest:
+        """The state of the trust policy, revocations included, under which its template was verified."""
+        return self._template.policy
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether its guest has ended by itself."""
+        return self._machine.has_hung_up
+
+    def check(self, plan: VerifiedPlan, host: Host, spec: LaunchSpec) -> None:
+        """Raise NoTemplateError, which says why, where a machine of this plan can't go on with its guest."""
+        if self._is_claimed or self.has_ended:
+            raise NoTemplateError("the waiting machine has ended")
+        if plan.plan.network is not None or plan.plan.shares or plan.plan.data is not None:
+            raise NoTemplateError("no machine waits that has a network, shares or a data disk")
+        if host.loop is not self.loop:
+            raise NoTemplateError("the waiting machine is another process's")
+        if template_key(plan, host, spec) != self._key or host.templates.policy != self.policy:
+            raise NoTemplateError("the waiting machine is of another shape, or was started under another policy")
+        check_told(self._template, spec)
+
+    def claim(self) -> ClaimedGuest:
+        """End it but for its guest, which is the caller's then. Raises MvmnixError where that can't be written down."""
+        self._is_claimed = True
+        guest, ended = self._machine.hand_over()
+        acceleration = self._machine.acceleration
+        return ClaimedGuest(guest, self._invocation, acceleration, self._template, ended.receipt)
+
+    def end(self) -> Ended | None:
+        """End it, if it wasn't claimed. Raises MvmnixError where that can't be written down."""
+        return None if self._is_claimed else self._machine.kill()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.end()

@@ -1,0 +1,63 @@
+"""Hands a caller on to a machine that waits: looks at the plan, which isn't verified yet, for the pool that might do.
+
+What the plan says decides here which process verifies it, and nothing else.
+"""
+
+from collections.abc import Mapping
+from contextlib import suppress
+
+from mvmnix.errors import MvmnixError
+from mvmnix.formats.strict import Record, canonical, parse_json, read
+from mvmnix.images.store import STATEMENT_LIMIT
+from mvmnix.launch.control.codec import encode
+from mvmnix.launch.control.start_messages import Mode, StartRequest
+from mvmnix.launcher.pools import Pools
+from mvmnix.plan import plan as plans
+from mvmnix.plan.fields import LEAST_MIB, MOST_MIB, MOST_VCPUS
+from mvmnix.plan.plan import Plan, Start
+from mvmnix.provenance.bundle import envelope, statement
+from mvmnix.system.store import read_sealed
+
+
+def pool_name(plan: Plan) -> bytes:
+    """What a pool is known by whose machines plans of this image and shape may claim, in canonical JSON."""
+    return canonical(
+        {
+            "image": plan.image,
+            "manifest": "" if plan.manifest is None else plan.manifest.hex,
+            "vcpus": plan.vcpus,
+            "memoryMiB": plan.memory_mib,
+            "commandLine": plan.command_line,
+        }
+    )
+
+
+def read_pool_name(said: bytes) -> tuple[str, int, int]:
+    """Return a pool's image by name, processors and MiB. Raises MalformedError for what `pool_name` didn't write."""
+
+    def parse(record: Record) -> tuple[str, int, int]:
+        for name in ("manifest", "commandLine"):
+            record.text(name)
+        shape = record.integer("vcpus", 1, MOST_VCPUS), record.integer("memoryMiB", LEAST_MIB, MOST_MIB)
+        return record.text("image"), *shape
+
+    return read(parse_json(said), "pool", parse)
+
+
+def hand_over(pools: Pools, request: StartRequest, descriptors: Mapping[str, int], connection: int) -> bool:
+    """Have the process of a machine that waits answer a caller in this one's place; whether it does."""
+    if request.created or request.mode not in {Mode.ATTACHED, Mode.DETACHED, Mode.HELD}:
+        return False
+    plan = _look(descriptors["plan"])
+    if plan is None or plan.start is Start.COLD or plan.network is not None or plan.shares or plan.data is not None:
+        return False
+    passed = (connection, *(descriptors[name] for name in request.descriptors))
+    return pools.claim(pool_name(plan), encode(request), passed)
+
+
+def _look(fd: int) -> Plan | None:
+    """What the first bundle of a plan says; None where it says nothing that can be read."""
+    with suppress(ValueError, OSError, MvmnixError):
+        bundle, _ = envelope.read(read_sealed(fd, STATEMENT_LIMIT))
+        return plans.from_statement(statement.parse(bundle.payload))
+    return None

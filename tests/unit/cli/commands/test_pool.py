@@ -1,0 +1,164 @@
+"""`mvm pool`: machines wait by a plan of their own, are claimed by starts of their kind, listed, and ended."""
+
+import json
+import os
+import signal
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from mvmnix.launch.control.caller_check import CallerCheck
+from mvmnix.launch.control.connection import Connection
+from mvmnix.launcher import session
+from mvmnix.launcher.held_templates import HeldTemplates
+from mvmnix.launcher.pools import Pools
+from mvmnix.launcher.waiting import wait_for_claim
+from mvmnix.machines.ending import EndReason
+from mvmnix.system.roots import Roots
+from mvmnix.vmm.tsc import TscClock
+from tests.patience import until
+from tests.unit.cli.machines import kinds
+from tests.unit.cli.station import Station
+from tests.unit.launch.fake_hypervisor import Scenario
+from tests.unit.launcher.serving import Serving, serving
+
+
+@pytest.fixture
+def pooled(settled: Station, monkeypatch: pytest.MonkeyPatch) -> Station:
+    """A user whose hypervisor saves guests, and whose host's counter is always measured the same."""
+    monkeypatch.setattr(TscClock, "khz", lambda _: 2_000_000)
+    monkeypatch.setattr("mvmnix.launcher.waiting._LOOK", 0.1)
+    settled.hypervisor(restored=Scenario.BOOTS)
+    return settled
+
+
+@pytest.fixture
+def launcher(pooled: Station, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Serving]:
+    """A launcher that keeps pools, in a fork of this process."""
+    held, pools, check = HeldTemplates(), Pools(), CallerCheck.of_this_process()
+
+    def serve(connection: socket.socket) -> int:
+        return session.serve(connection, check, held, pools)
+
+    def wait(end: socket.socket, plan: int) -> int:
+        return wait_for_claim(end, plan, check, held)
+
+    def quieten() -> None:
+        null = os.open(os.devnull, os.O_RDWR)
+        for fd in range(3):
+            os.dup2(null, fd)
+
+    with serving(tmp_path / "run", serve, quieten, wait=wait, kept=(held, pools)) as made:
+
+        def reach(_roots: Roots, *, private: bool) -> Connection:
+            assert not private
+            return Connection(made.connect())
+
+        monkeypatch.setattr("mvmnix.api.launch.reach", reach)
+        yield made
+        os.kill(made.process, signal.SIGTERM)
+        made.wait()
+    until(lambda: "waiting" not in states(pooled))
+
+
+def listed(station: Station) -> list[dict[str, object]]:
+    return list(station.mvm("pool", "ls", "--json").answer("pools"))
+
+
+def states(station: Station) -> list[object]:
+    return [machine["state"] for machine in station.mvm("ps", "--all", "--json").answer("machines")]
+
+
+def log(station: Station) -> list[dict[str, object]]:
+    return [json.loads(line) for line in station.mvm("audit", "tail", "-n", "1000").out.splitlines()]
+
+
+def ran(station: Station, reference: str, *words: str) -> bool:
+    """Run a machine to its end; whether it claimed one that waited."""
+    said = station.mvm("run", *words, reference, "--", "true")
+    assert said.code == 0, said.err
+    return "waited" in [record["digests"] for record in log(station) if record["kind"] == "start"][-1]  # type: ignore[operator]
+
+
+def is_full(station: Station, count: int) -> bool:
+    (pool,) = listed(station)
+    return pool["waiting"] == count
+
+
+@pytest.mark.usefixtures("launcher")
+def test_machines_wait_are_claimed_and_end(pooled: Station) -> None:
+    reference = pooled.flake()
+    made = pooled.mvm("pool", "set", reference, "-n", "2")
+    assert (made.code, made.out) == (0, "hello\n"), made.err
+    (pool,) = listed(pooled)
+    assert (pool["image"], pool["count"], pool["waiting"], pool["why"]) == ("hello", 2, 2, "")
+    assert "hello" in pooled.mvm("pool", "ls").out
+    assert states(pooled).count("waiting") == 2
+    assert ran(pooled, reference)
+    until(lambda: is_full(pooled, 2))
+    claimed = [
+        record for record in log(pooled) if record["kind"] == "end" and record.get("reasons") == [EndReason.CLAIMED]
+    ]
+    assert len(claimed) == 1
+    removed = pooled.mvm("pool", "rm", "hello", "hello")
+    assert (removed.code, removed.out) == (0, "hello\n")
+    until(lambda: "waiting" not in states(pooled))
+    assert listed(pooled) == []
+    assert not ran(pooled, reference)
+    assert pooled.mvm("audit", "verify").code == 0
+
+
+@pytest.mark.usefixtures("launcher")
+def test_a_start_of_another_shape_claims_none(pooled: Station) -> None:
+    reference = pooled.flake()
+    assert pooled.mvm("pool", "set", reference, "-n", "1").code == 0
+    assert not ran(pooled, reference, "--vcpus", "2")
+    assert not ran(pooled, reference, "--start", "cold")
+    assert is_full(pooled, 1)
+
+
+@pytest.mark.usefixtures("launcher")
+def test_each_is_admitted_and_logged_by_itself(pooled: Station) -> None:
+    assert pooled.mvm("pool", "set", pooled.flake(), "-n", "2").code == 0
+    found = kinds(pooled)
+    assert found.count("start") == 3, "one left the template"
+    assert found.count("admission") == 4, "the pool's plan was verified when it was set, too"
+
+
+@pytest.mark.usefixtures("launcher")
+def test_another_policy_ends_those_that_wait(pooled: Station) -> None:
+    assert pooled.mvm("pool", "set", pooled.flake(), "-n", "1").code == 0
+    policy = pooled.config / "trust.toml"
+    policy.write_bytes(policy.read_bytes().replace(b"serial = 1", b"serial = 2"))
+    until(lambda: "waiting" not in states(pooled))
+    until(lambda: bool(listed(pooled)[0]["why"]))
+
+
+@pytest.mark.usefixtures("launcher")
+def test_a_pool_whose_machines_cannot_wait_is_told(pooled: Station, monkeypatch: pytest.MonkeyPatch) -> None:
+    reference = pooled.flake()
+    monkeypatch.setattr("mvmnix.api.pools.make_template", lambda *_: iter(()))
+    said = pooled.mvm("pool", "set", reference, "-n", "1")
+    assert (said.code, "no template is kept for it" in said.err) == (125, True)
+    assert listed(pooled) == []
+
+
+@pytest.mark.usefixtures("launcher")
+def test_what_can_not_be(pooled: Station) -> None:
+    reference = pooled.flake()
+    assert pooled.mvm("pool", "set", reference).code == 2
+    assert pooled.mvm("pool", "set", reference, "-n", "0").code == 2
+    assert pooled.mvm("pool", "set", reference, "-n", "33").code == 2
+    said = pooled.mvm("pool", "rm", "hello")
+    assert (said.code, "no machine of 'hello' waits" in said.err) == (2, True)
+    large = str(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // (1 << 20) // 4 + 1)
+    said = pooled.mvm("pool", "set", reference, "-n", "2", "-m", f"{large}M")
+    assert (said.code, "a half of this host's memory" in said.err) == (2, True)
+
+
+def test_a_private_launcher_keeps_none(pooled: Station) -> None:
+    """That of `forked_launcher` is one."""
+    said = pooled.mvm("pool", "ls")
+    assert (said.code, "a private launcher keeps no machine waiting" in said.err) == (2, True)
