@@ -178,7 +178,7 @@ def start_to_wait(plan: VerifiedPlan, host: Host) -> WaitingMachine:
         if isinstance(error, MvmnixError):
             _forget_template(observations)
         raise
-    return WaitingMachine(machine, key, record, preparation.invocation)
+    return WaitingMachine(machine, spec, key, record, preparation.invocation)
 
 
 def _begun(plan: VerifiedPlan, host: Host, preparation: Prepared, name: str, created: str) -> RunObservations:

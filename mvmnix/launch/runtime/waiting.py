@@ -5,8 +5,8 @@ have restored. The waiting machine ends then, in log and receipt; the guest goes
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Self
+from dataclasses import dataclass, fields
+from typing import Final, Self
 
 from mvmnix.audit.tally import Tally
 from mvmnix.digest import Digest
@@ -53,18 +53,29 @@ class ClaimedGuest:
         self.guest.close()
 
 
+#: What each machine has of its own, though it is of the same shape: descriptors, and the counter as it was measured.
+_OWN: Final = frozenset({"kernel", "initrd", "rootfs", "channel", "console", "monitor", "saved", "tsc_khz"})
+
+
+def _shape(spec: LaunchSpec) -> dict[str, object]:
+    """All else that a hypervisor and its jail were started with: a machine can't be given another one later."""
+    return {each.name: getattr(spec, each.name) for each in fields(spec) if each.name not in _OWN}
+
+
 class WaitingMachine:
     """A machine that waits; a context manager, which ends one that wasn't claimed."""
 
     def __init__(
         self,
         machine: Machine,
+        spec: LaunchSpec,
         key: TemplateKey,
         template: TemplateRecord,
         invocation: Invocation,
     ) -> None:
         """Made by `start_to_wait` only."""
         self._machine = machine
+        self._shape = _shape(spec)
         self._key = key
         self._template = template
         self._invocation = invocation
@@ -98,8 +109,10 @@ class WaitingMachine:
             raise NoTemplateError("no machine waits that has a network, shares or a data disk")
         if host.loop is not self.loop:
             raise NoTemplateError("the waiting machine is another process's")
-        if template_key(plan, host, spec) != self._key or host.templates.policy != self.policy:
-            raise NoTemplateError("the waiting machine is of another shape, or was started under another policy")
+        if template_key(plan, host, spec) != self._key or _shape(spec) != self._shape:
+            raise NoTemplateError("the waiting machine is of another shape, or has other limits")
+        if host.templates.policy != self.policy:
+            raise NoTemplateError("the waiting machine was started under another policy")
         check_told(self._template, spec)
 
     def claim(self) -> ClaimedGuest:

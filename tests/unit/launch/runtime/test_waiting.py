@@ -57,6 +57,11 @@ def claim(here: House, host: Host, machine: WaitingMachine, **changes: Any) -> R
     return receipt
 
 
+def machine_host(here: House, machine: WaitingMachine) -> Host:
+    """A host that serves in the loop of the machine that waits."""
+    return replace(host_of(here), loop=machine.loop)
+
+
 def kinds(here: House) -> list[tuple[RecordKind, str | None, tuple[str, ...]]]:
     return [(record.kind, record.machine, record.reasons) for record in here.log()]
 
@@ -126,6 +131,24 @@ def test_no_machine_waits_for_one_that_has_more(here: House, changes: dict[str, 
         more: Any = SimpleNamespace(plan=replace(plan.plan, **changes))
         with pytest.raises(NoTemplateError, match="no machine waits that has a network, shares or a data disk"):
             machine.check(more, host, spec_of(plan))
+
+
+@pytest.mark.parametrize("limit", [{"cpu_percent": 50}, {"cpu_weight": 20}], ids=str)
+def test_a_limit_of_the_hypervisors_is_another_machines(here: House, limit: dict[str, Any]) -> None:
+    """It was started without, and its jail can't be given one later."""
+    save(here)
+    with waiting(here, host_of(here)) as machine, here.plan() as plan:
+        with pytest.raises(NoTemplateError, match="of another shape, or has other limits"):
+            machine.check(plan, machine_host(here, machine), replace(spec_of(plan), **limit))
+        machine.check(plan, machine_host(here, machine), spec_of(plan))
+
+
+def test_each_part_of_a_machine_is_compared_or_its_own(here: House) -> None:
+    """A new field of a machine's makes another shape."""
+    save(here)
+    with waiting(here, host_of(here)) as machine:
+        known = {"vcpus", "memory_mib", "command_line", "acceleration", "kvm", "cpu_percent", "cpu_weight"}
+        assert machine._shape.keys() >= known | {"memory", "shares", "data", "network"}
 
 
 def test_one_that_waits_in_another_loop_is_not_claimed(here: House) -> None:
