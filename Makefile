@@ -21,7 +21,7 @@ SOAK := tests/builds/test_reproducibility.py tests/builds/test_lock.py tests/bui
 STARTING := cli api builder/flakes launch/control machines launch/runtime launch/gate/test_replay.py \
   launch/test_many_starts.py test_mutants.py
 
-.PHONY: help demo test test-as-user test-root test-builds test-vm test-integration test-unit test-fast coverage lint format man bench fuzz soak systemd mutants setup setup-tests npm
+.PHONY: help demo test test-as-user test-root test-builds test-vm test-hostile test-integration test-unit test-fast coverage lint format man bench fuzz soak systemd mutants setup setup-tests npm
 help:                ## this list
 	@grep -E '^[a-z-]+: .*##' $(HOUSE)Makefile | sed -E 's/:.*##/\t/' | expand -t 20
 
@@ -53,12 +53,12 @@ test: setup-tests    ## the whole suite, real machines included; as root: as a p
 	@MVMNIX_TEST_WORLD=$$(mktemp -u /var/lib/mvmnix-ci/world.XXXXXX) $(MAKE) --no-print-directory \
 	  -f $(HOUSE)Makefile -j2 --keep-going --output-sync=line test-as-user test-root
 else
-# Suites at once, for they wait now and then. What boots is two of them, each with a copy of the world and a builder VM;
-# what forks is refused beside that VM's threads, so neither has processes of its own.
+# Suites at once, for they wait now and then. What boots is three of them, each with a copy of the world and a builder VM;
+# what forks is refused beside that VM's threads, so none has processes of its own.
 test: setup-tests npm
 	@cd $(HOUSE) && $(CLEAN) $(BIN)/mvm pin fetch
 	@$(HOUSE).ci/with-world $(MAKE) --no-print-directory -f $(HOUSE)Makefile \
-	  -j4 --keep-going --output-sync=line test-builds test-vm test-integration test-unit
+	  -j5 --keep-going --output-sync=line test-builds test-vm test-hostile test-integration test-unit
 endif
 
 test-as-user: setup-tests
@@ -72,8 +72,10 @@ test-builds: setup-tests ## what builds in a real builder VM
 	@cd $(HOUSE) && $(PYTEST) tests/builds
 
 test-vm: setup-tests ## what boots other real machines
-	@cd $(HOUSE); status=0; $(PYTEST) -m 'vm and not systemd' tests/vm || status=$$?; \
-	  $(PYTEST) -m vm tests/hostile || status=$$?; exit $$status
+	@cd $(HOUSE) && $(PYTEST) -m 'vm and not systemd' tests/vm
+
+test-hostile: setup-tests ## attacks on what builds and boots
+	@cd $(HOUSE) && $(PYTEST) -m vm tests/hostile
 
 test-integration: setup-tests npm ## real programs of the system, without a boot
 	@cd $(HOUSE) && $(PYTEST) -m 'integration and not vm' $(INTEGRATION)

@@ -86,7 +86,7 @@ def test_the_command_inherits_no_child(tmp_path: Path) -> None:
     assert done.stdout == "no child\n"
 
 
-SUITES = ("test-vm", "test-integration", "test-unit", "test-fast", "coverage", "fuzz", "soak")
+SUITES = ("test-vm", "test-hostile", "test-integration", "test-unit", "test-fast", "coverage", "fuzz", "soak")
 
 
 @pytest.mark.parametrize("suite", SUITES)

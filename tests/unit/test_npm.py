@@ -28,7 +28,8 @@ def test_node_comes_by_its_hash() -> None:
 
 
 @pytest.mark.parametrize(
-    ("target", "needs"), [("test-integration", True), ("test-unit", False), ("test-vm", False), ("demo", False)]
+    ("target", "needs"),
+    [("test-integration", True), *((name, False) for name in ("test-unit", "test-vm", "test-hostile", "demo"))],
 )
 def test_who_needs_it(target: str, needs: bool) -> None:
     argv = ["make", "-n", "-C", str(ROOT), f"VENV={ROOT}/none", target]
