@@ -153,6 +153,7 @@ class Server:
         self.connections = 0
         self._stopping = threading.Event()
         self._threads: list[threading.Thread] = []
+        self._conversing: set[socket.socket] = set()
 
     def __enter__(self) -> Self:
         self._run(self._accept)
@@ -163,9 +164,17 @@ class Server:
     ) -> None:
         self._stopping.set()
         self._listening.shutdown(socket.SHUT_RDWR)
+        for connection in [*self._conversing]:
+            self._ask_no_more(connection)
         for thread in self._threads:
             thread.join()
         self._listening.close()
+
+    @staticmethod
+    def _ask_no_more(connection: socket.socket) -> None:
+        """End the wait for another request: clients keep connections open. An answer on its way still goes out."""
+        with contextlib.suppress(OSError):
+            socket.socket.shutdown(connection, socket.SHUT_RD)  # a TLS connection's own one would end TLS
 
     def paths(self) -> list[str]:
         return [path for path, _ in self.asked]
@@ -194,6 +203,13 @@ class Server:
                     self._converse(secured)
 
     def _converse(self, connection: socket.socket) -> None:
+        self._conversing.add(connection)  # before it is looked whether the server stops
+        try:
+            self._take_requests(connection)
+        finally:
+            self._conversing.discard(connection)
+
+    def _take_requests(self, connection: socket.socket) -> None:
         head = b""
         while not self._stopping.is_set():
             data = connection.recv(65536)
