@@ -1,4 +1,7 @@
-"""Starts machines in a row and all at once, and counts what this host holds of them before, in between and after."""
+"""Starts machines in a row and all at once, and counts what this host holds of them before, in between and after.
+
+Cold ones are started in this process; warm ones by the user's launcher, which holds their template.
+"""
 
 import gc
 import os
@@ -8,7 +11,9 @@ from contextlib import suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
 
+from mvmnix import Sandbox
 from mvmnix.api.admission import admit_plan, host_for
+from mvmnix.api.audit_check import read_receipt
 from mvmnix.api.files import file_bytes
 from mvmnix.api.frontend import SILENT
 from mvmnix.api.machine_store import put_in_order
@@ -16,11 +21,13 @@ from mvmnix.images.store import STATEMENT_LIMIT
 from mvmnix.launch.means import OwnMeans
 from mvmnix.machines import registry
 from mvmnix.machines.ending import EndReason
+from mvmnix.machines.receipt import Receipt
 from mvmnix.sandbox import uid_pool_paths
+from mvmnix.system import procfs
 from mvmnix.system.private_dirs import Directory
 from tests.conftest import Home, World
 from tests.hypervisors import hypervisors
-from tests.patience import PATIENCE, scaled
+from tests.patience import PATIENCE, scaled, until
 from tests.unit.launch.house import run_foreground
 from tests.workbench import rooms_of
 
@@ -68,6 +75,34 @@ class Held:
     @property
     def but_memory(self) -> dict[str, int]:
         return {each.name: getattr(self, each.name) for each in fields(self) if each.name != "resident"}
+
+
+@dataclass(frozen=True, slots=True)
+class LauncherHeld:
+    """What a launcher holds that may be looked into (bench/memory.py, `readable_launcher`). Private memory in KiB."""
+
+    descriptors: int
+    memfds: int
+    threads: int
+    children: int
+    private: int
+
+    @classmethod
+    def by(cls, launcher: int) -> "LauncherHeld":
+        until(lambda: not list(procfs.children(launcher)), seconds=PATIENCE)  # supervisors write their last words
+        links = [str(path.readlink()) for path in Path(f"/proc/{launcher}/fd").iterdir()]
+        sizes = Path(f"/proc/{launcher}/smaps_rollup").read_text().splitlines()
+        return cls(
+            descriptors=len(links),
+            memfds=sum(link.startswith("/memfd:") for link in links),
+            threads=len(list(Path(f"/proc/{launcher}/task").iterdir())),
+            children=len(list(procfs.children(launcher))),
+            private=sum(int(line.split()[1]) for line in sizes if line.startswith("Private_")),
+        )
+
+    @property
+    def but_memory(self) -> dict[str, int]:
+        return {each.name: getattr(self, each.name) for each in fields(self) if each.name != "private"}
 
 
 def _left(state: Path) -> set[str]:
@@ -118,6 +153,48 @@ def _once(world: World, bundle: Path) -> None:
         assert (finished.exit_code, finished.ended.reason) == (0, EndReason.GUEST_EXIT), said
         for entry in registry.list_entries(rooms.machines):
             registry.remove(rooms.machines, entry.status.machine)
+
+
+def open_plan(home: Home, where: Path, flake: str) -> Path:
+    """A signed plan for a guest that takes commands, for as many machines as somebody starts within a day."""
+    command = ("--", "/bin/busybox", "sleep", "3600")
+    return home.signed_plan(where, "--memory", MEMORY, "--verb", "exec", flake, *command)
+
+
+def make_template(home: Home, flake: str) -> str:
+    """Make the template that machines of `open_plan` start from; returns the id of its machine, which is removed."""
+    made = home.mvm("warm", "--memory", MEMORY, flake)
+    assert made.returncode == 0, made.stderr.decode()
+    machine = made.stdout.decode().strip()
+    assert home.mvm("rm", machine).returncode == 0
+    return machine
+
+
+@dataclass(frozen=True, slots=True)
+class WarmStart:
+    """One start: seconds until a command had run, and the machine that left its template, "" for a cold start."""
+
+    seconds: float
+    template: str
+
+
+def warm_start(world: World, bundle: Path) -> WarmStart:
+    """Have the launcher start a machine, run a command in it, end and remove it. `Sandbox` is this process's user's."""
+    begin = time.monotonic()
+    with Sandbox.launch(bundle) as box:
+        said = box.exec(("/bin/busybox", "echo", "warm")).stdout
+        seconds = time.monotonic() - begin
+    receipt = taken_receipt(world, box.id)
+    assert (said, receipt.observed.reason) == (b"warm\n", EndReason.STOPPED)
+    return WarmStart(seconds, receipt.observed.template or "")
+
+
+def taken_receipt(world: World, machine: str) -> Receipt:
+    """Return the receipt of a machine that has ended, verified; nothing of that machine is left."""
+    with rooms_of(world) as rooms, rooms.roots:
+        receipt = read_receipt(rooms, machine)
+        registry.remove(rooms.machines, machine)
+    return receipt
 
 
 def at_once(home: Home, bundle: Path, count: int) -> list[str]:
