@@ -111,5 +111,5 @@ systemd: setup-tests ## a plain user's control groups in a guest that boots Debi
 mutants: setup-tests ## mutations of what decides security that no test notices: 300, or ARGS="--count 60 --seed 7"
 	@cd $(HOUSE) && $(CLEAN) $(BIN)/python -m tools.mutants $(ARGS)
 
-bench: setup-tests   ## figures against raw QEMU and Python: ratios and medians
-	@cd $(HOUSE) && $(BIN)/python -m bench
+bench: setup-tests   ## figures against raw QEMU and Python: ratios and medians; all, in a directory: ARGS="report --out DIR"
+	@cd $(HOUSE) && $(BIN)/python -m bench $(ARGS)

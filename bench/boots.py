@@ -7,9 +7,8 @@ from dataclasses import dataclass
 
 from rich.console import Console
 from rich.progress import track
-from rich.table import Table
 
-from bench.pairs import Times
+from bench.measurement import Figure, in_time
 from bench.place import TRUE, Place
 
 #: What `mvm run` says of a boot that came to nothing.
@@ -41,26 +40,28 @@ def _boots(place: Place, count: int, at_once: int) -> Iterator[Boot]:
         yield from pool.map(lambda _: _boot(place), range(count))
 
 
-def boots(place: Place, console: Console, series: tuple[tuple[int, int], ...] = ((100, 1), (30, 3))) -> None:
-    """Print a table of the given series, each a count and how many run at once; then what stalled and what failed."""
-    headings = ("boots", "at once", "ended with 0", "others", "stalls", "seconds each: median (min to max)")
-    table = Table(*headings, title="mvm run … true")
-    all_done = list[Boot]()
+def boots(place: Place, series: tuple[tuple[int, int], ...] = ((100, 1), (30, 3))) -> Iterator[Figure]:
+    """Measure the given series, each a count and how many run at once; words of what stalled or failed go to stderr."""
+    console = Console(stderr=True)
     for count, at_once in series:
         shown = track(
             _boots(place, count, at_once),
             f"{count} boots, {at_once} at once",
             total=count,
-            console=Console(stderr=True),
+            console=console,
         )
         done = list(shown)
-        all_done += done
-        good = sum(boot.status == 0 for boot in done)
-        stalls = sum(len(boot.stalls) for boot in done)
-        times = Times(tuple(boot.seconds for boot in done))
-        table.add_row(str(count), str(at_once), str(good), str(count - good), str(stalls), str(times))
-    console.print(table)
-    for line in (line for boot in all_done for line in boot.stalls):
+        _tell(place, console, done)
+        what = f"mvm run … true, {at_once} at once"
+        yield in_time(what, tuple(boot.seconds for boot in done), unit="s")
+        yield Figure(
+            f"{what}: others than 0 of {count} exit codes", "", (float(sum(boot.status != 0 for boot in done)),)
+        )
+        yield Figure(f"{what}: stalls of {count} boots", "", (float(sum(len(boot.stalls) for boot in done)),))
+
+
+def _tell(place: Place, console: Console, done: list[Boot]) -> None:
+    for line in (line for boot in done for line in boot.stalls):
         console.print(f"{line}; see diagnosis-1.txt in {place.home.state / 'machines'}", markup=False)
-    for boot in (boot for boot in all_done if boot.status != 0):
+    for boot in (boot for boot in done if boot.status != 0):
         console.print(f"ended with {boot.status} after {boot.seconds:.1f} s:\n{boot.words}", markup=False)

@@ -10,15 +10,13 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 
-from rich.console import Console
-from rich.table import Table
-
 from bench.commands import plan
-from bench.figures import Rows, process
+from bench.figures import process
+from bench.measurement import Figure, in_turns_with
 from bench.memory import SETTLED, private, readable_launcher, sizes, sizes_of, supervisor_of
 from bench.pairs import Pair, Times, in_turns
 from bench.place import TRUE, Place
@@ -46,23 +44,21 @@ _RAW, _RAW_READY, _CLICK = "raw QEMU", "raw QEMU, guest ready", "python3 -c 'imp
 _ALONE = ", no launcher there"
 
 
-def callers(place: Place, console: Console, *, rounds: int, starts: int) -> None:
-    """Measure all of it and print tables; `starts` machines are started through one launcher."""
+def callers(place: Place, *, rounds: int, starts: int) -> Iterator[Figure]:
+    """Measure all of it; `starts` machines are started through one launcher."""
     environment = place.home.environment
     os.environ.clear()
     os.environ.update(environment)  # `Sandbox` is the place's user's
     signed = place.home.path / "callers.sigstore.json"
     signed.write_bytes(plan(place))
     raw = RawQemu.of(place.hello, *TRUE)
-    table = Rows(rounds)
-    _starts(table, place, raw, rounds)
-    _commands(table, place, raw, signed, rounds)
-    console.print(table.table)
-    _memory(console, place, signed, starts)
-    stream(place, console, rounds=rounds)
+    yield from _starts(place, raw, rounds)
+    yield from _commands(place, raw, signed, rounds)
+    yield from _memory(place, signed, starts)
+    yield from stream(place, rounds=rounds)
 
 
-def _starts(table: Rows, place: Place, raw: RawQemu, rounds: int) -> None:
+def _starts(place: Place, raw: RawQemu, rounds: int) -> Iterator[Figure]:
     hello = place.home.signed_plan(place.home.path, "./examples/hello", "--", *TRUE, cwd=place.tree)
     stack = ExitStack()
 
@@ -97,10 +93,10 @@ def _starts(table: Rows, place: Place, raw: RawQemu, rounds: int) -> None:
         ("Sandbox.launch", _RAW_READY, "difference at most 0.15"),
         ("Sandbox.run", _RAW_READY, "difference at most 0.35"),
     ):
-        _row(table, found, name, other, asked)
+        yield _figure(found, name, other, asked)
 
 
-def _commands(table: Rows, place: Place, raw: RawQemu, signed: Path, rounds: int) -> None:
+def _commands(place: Place, raw: RawQemu, signed: Path, rounds: int) -> Iterator[Figure]:
     mvm, channels = str(Path(sys.executable).with_name("mvm")), "the same, agent's channel alone"
     request = ExecRequest(Workload(TRUE, {}, "/", User(1000, 1000)))
     with Sandbox.launch(signed) as box, raw.channel() as channel:
@@ -114,39 +110,38 @@ def _commands(table: Rows, place: Place, raw: RawQemu, signed: Path, rounds: int
             },
             rounds=5 * rounds,
         )
-    _row(table, found, "box.exec(true)", channels, "ratio at most 1.5")
-    _row(table, found, "mvm exec … true", _CLICK, "ratio at most 2")
-    _row(table, found, "mvm build, finished already", _CLICK, "ratio at most 5")
+    yield _figure(found, "box.exec(true)", channels, "ratio at most 1.5")
+    yield _figure(found, "mvm exec … true", _CLICK, "ratio at most 2")
+    yield _figure(found, "mvm build, finished already", _CLICK, "ratio at most 5")
 
 
-def _row(table: Rows, found: Mapping[str, Times], name: str, other: str, asked: str) -> None:
-    table.add(name, other, Pair(found[name], found[other]), asked)
+def _figure(found: Mapping[str, Times], name: str, other: str, asked: str) -> Figure:
+    return in_turns_with(name, other, Pair(found[name], found[other]), asked)
 
 
-def _memory(console: Console, place: Place, signed: Path, starts: int) -> None:
-    table = Table("what", "found", "asked", title="memory, in MB, and what a launcher holds")
+def _memory(place: Place, signed: Path, starts: int) -> Iterator[Figure]:
     with readable_launcher(place) as launcher:
         with Sandbox.launch(signed) as box:
             time.sleep(SETTLED)
             supervisor = sizes_of(supervisor_of(place, box.id))
         time.sleep(SETTLED)
         idle = sizes_of(launcher)
-        table.add_row("launcher, idle: PSS", f"{idle['Pss']:.1f}", "at most 45")
-        table.add_row("supervisor: private", f"{private(supervisor):.1f}", "at most 10")
+        yield Figure("launcher, idle: PSS", "MB", (idle["Pss"],), asked="at most 45")
+        yield Figure("supervisor: private", "MB", (private(supervisor),), asked="at most 10")
         argv = (sys.executable, "-P", "-c", _CALLER, str(signed), str(_SANDBOXES))
         told = subprocess.run(argv, env=place.home.environment, check=True, capture_output=True, text=True).stdout
-        table.add_row(f"caller with {_SANDBOXES} sandboxes: PSS", f"{sizes(told)['Pss']:.1f}", "under 80")
+        yield Figure(f"caller with {_SANDBOXES} sandboxes: PSS", "MB", (sizes(told)["Pss"],), asked="under 80")
         held = []
         for _ in range(starts):
             Sandbox.launch(signed).kill()
             held.append(_held(launcher))
     first, last = held[min(_WARM, starts) - 1], held[-1]
-    growth = ", ".join(f"{name} {last[name] - first[name]:+}" for name in last)
-    table.add_row(f"launcher, from {_WARM} to {starts} starts", growth, "no growth")
-    console.print(table)
+    for name, unit in (("resident", "KiB"), ("descriptors", ""), ("threads", "")):
+        growth = float(last[name] - first[name])
+        yield Figure(f"launcher's growth from {_WARM} to {starts} starts: {name}", unit, (growth,), asked="no growth")
 
 
 def _held(pid: int) -> Mapping[str, int]:
     status = dict(re.findall(r"^(\w+):\s+([0-9]+)", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE))
     descriptors = len(list(Path(f"/proc/{pid}/fd").iterdir()))
-    return {"KiB resident": int(status["VmRSS"]), "descriptors": descriptors, "threads": int(status["Threads"])}
+    return {"resident": int(status["VmRSS"]), "descriptors": descriptors, "threads": int(status["Threads"])}

@@ -10,14 +10,12 @@
 import os
 import socket
 import subprocess
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
 
-from rich.console import Console
-from rich.table import Table
-
-from bench.pairs import Milliseconds, Times, in_turns
+from bench.measurement import Figure, in_time, in_turns_with
+from bench.pairs import Pair, Times, in_turns
 from bench.place import TRUE, Place
 from mvmnix.api.admission import admit_kept, open_host
 from mvmnix.api.calls import call
@@ -62,8 +60,8 @@ _LOOP = 20
 _SHELL = ("/bin/busybox", "sh", "-c", f"i=0; while [ $i -lt {_LOOP} ]; do /bin/busybox true; i=$((i+1)); done")
 
 
-def asking(place: Place, console: Console, *, rounds: int) -> None:
-    """All of them in turns, ten times as often; and prints how many times an empty frame each takes."""
+def asking(place: Place, *, rounds: int) -> Iterator[Figure]:
+    """All of them in turns, ten times as often, each against an empty frame."""
     rounds *= 10
     with (
         opened(place, plan(place)) as (rooms, machine),
@@ -82,7 +80,11 @@ def asking(place: Place, console: Console, *, rounds: int) -> None:
             },
             rounds=rounds,
         )
-    _show(console, found, rounds)
+    frame = found.pop("frame")
+    yield in_time("frame", frame.seconds)
+    for name, times in found.items():
+        each = Times(tuple(one / (_LOOP if name == "shell" else 1) for one in times.seconds))
+        yield in_turns_with(name, "frame", Pair(each, frame), unit="ms")
 
 
 @contextmanager
@@ -140,11 +142,3 @@ class _Outside:
 def _manifest(bundle: bytes) -> str:
     claim = statement.parse(envelope.parse_bundle(bundle).payload)
     return next(it.digest.hex for it in claim.subjects if it.name == "manifest.json")
-
-
-def _show(console: Console, found: Mapping[str, Times], rounds: int) -> None:
-    table = Table("what", "milliseconds: median (min to max)", "times a frame", title=f"in turns, {rounds} rounds")
-    for name, times in found.items():
-        each = Milliseconds(tuple(one / (_LOOP if name == "shell" else 1) for one in times.seconds))
-        table.add_row(name, str(each), f"{each.median / found['frame'].median:.1f}")
-    console.print(table)

@@ -2,14 +2,12 @@
 
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
-from rich.console import Console
-from rich.table import Table
-
-from bench.pairs import Milliseconds, Pair, pair
+from bench.measurement import Figure, in_turns_with
+from bench.pairs import pair
 from mvmnix.launch.runtime.vm_process import Preparation
 from mvmnix.sandbox.helper import Sandbox
 from mvmnix.sandbox.trusted_executables import Candidates
@@ -26,18 +24,20 @@ from tests.unit.launch.null_sandbox import NullJail
 TRUE = Candidates("true", ("/usr/bin/true",), "apt-get install coreutils")
 
 
-def jailing(console: Console, *, rounds: int) -> None:
-    """Print what the jail adds to a start."""
+def jailing(*, rounds: int) -> Iterator[Figure]:
+    """What the jail adds to a start, and the sandbox to a helper's."""
     with ExitStack() as stack:
         base = stack.enter_context(tempfile.TemporaryDirectory(prefix="mvmnix-bench-"))
         leases, cache = (stack.enter_context(Directory.create(f"{base}/{name}")) for name in ("cells", "cache"))
         jail = BubblewrapJail(UidPool(leases), cache)
         firmware = Path(Qemu.find().bios).read_bytes()
         found = pair(_started(jail, firmware), _started(NullJail(), firmware), rounds=10 * rounds)
-    _show(console, "QEMU from nothing to its first event, and ended again", found, rounds=10 * rounds)
+    what = "QEMU from nothing to its first event, and ended again, in the jail"
+    yield in_turns_with(what, "outside of it", found, unit="ms")
     env = environment(())
     helper = pair(lambda: Sandbox().run(TRUE), lambda: run(TRUE.paths, env=env), rounds=10 * rounds)
-    _show(console, "a helper that does nothing, from its start to its end", helper, rounds=10 * rounds)
+    what = "a helper that does nothing, from its start to its end, in the sandbox"
+    yield in_turns_with(what, "outside of it", helper, unit="ms")
 
 
 def _started(jail: Jail, bytes_: bytes) -> Callable[[], None]:
@@ -55,11 +55,3 @@ def _started(jail: Jail, bytes_: bytes) -> Callable[[], None]:
         os.close(file)
 
     return start
-
-
-def _show(console: Console, what: str, found: Pair, *, rounds: int) -> None:
-    table = Table(what, "milliseconds: median (min to max)")
-    table.add_row("in the sandbox", str(Milliseconds(found.ours.seconds)))
-    table.add_row("outside", str(Milliseconds(found.theirs.seconds)))
-    table.add_row(f"difference of neighbours, {rounds} rounds", f"{1000 * found.difference:+.1f}")
-    console.print(table)

@@ -5,8 +5,10 @@ import signal
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
+from bench.measurement import Figure, in_turns_with
 from bench.pairs import Pair, pair
 from mvmnix.machines import registry
 from tests.unit.launch.house import detach, house
@@ -40,3 +42,9 @@ def listing(count: int, *, rounds: int) -> Pair:
                 for entry in registry.list_entries(machines):
                     if entry.supervisor:
                         os.kill(entry.supervisor, signal.SIGKILL)
+
+
+def machines(*, rounds: int) -> Iterator[Figure]:
+    """Measure `mvm ps`, which needs no world."""
+    found = listing(50, rounds=rounds)
+    yield in_turns_with("mvm ps, 50 machines", "python3 -c 'import click'", found, "ours < 0.3")

@@ -8,10 +8,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from rich.console import Console
-from rich.table import Table
 
-from bench.pairs import Milliseconds, Times, in_turns
+from bench.measurement import Figure, in_time, in_turns_with
+from bench.pairs import Pair, Times, in_turns
 from mvmnix.audit.anchored_log import check_against_anchor
 from mvmnix.audit.log import AuditLog
 from mvmnix.audit.merkle import CompactRange
@@ -25,25 +24,21 @@ from mvmnix.system.private_dirs import Directory
 #: Records of the long log.
 MANY = 100_000
 _ROUNDS = 100
+_BARE = "bare write and fsync of as many bytes"
 
 
-def log(console: Console, *, rounds: int) -> None:
+def log(*, rounds: int) -> Iterator[Figure]:
     """Measure the log alone, on the file system of the home directory, which needs no world."""
-    table = Table(title=f"milliseconds: median (min to max); {_ROUNDS * rounds} rounds in turns", show_lines=True)
-    for heading in ("what", "time", "ratio to the bare write", "asked"):
-        table.add_column(heading)
     with _places() as (base, directory, signer):
         times = _appends(base, directory, signer, rounds)
-    bare = times.pop("bare write and fsync of as many bytes")
-    table.add_row("bare write and fsync of as many bytes", str(Milliseconds(bare.seconds)), "", "")
+    bare = times.pop(_BARE)
     for what, taken in times.items():
-        asked = "at most 2" if "first" not in what else ""
-        table.add_row(what, str(Milliseconds(taken.seconds)), f"{taken.median / bare.median:.2f}", asked)
+        asked = "ratio at most 2" if "first" not in what else ""
+        yield in_turns_with(what, _BARE, Pair(taken, bare), asked, unit="ms")
     with _places() as (base, directory, signer):
         note = _long(directory, signer)
         for what, taken in _checks(directory, signer, note, rounds).items():
-            table.add_row(what, str(Milliseconds(taken.seconds)), "", "under 5,000" if "verify" in what else "")
-    console.print(table)
+            yield in_time(what, taken.seconds, "under 5,000" if "verify" in what else "")
 
 
 @contextmanager

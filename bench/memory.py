@@ -2,7 +2,6 @@
 
 import os
 import re
-import statistics
 import subprocess
 import sys
 import time
@@ -11,11 +10,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from rich.console import Console
-from rich.table import Table
-
 from bench.commands import plan
-from bench.pairs import spread
+from bench.measurement import Figure
 from bench.place import Place
 from bench.raw_qemu import RawQemu
 from mvmnix.api.context import Context
@@ -54,8 +50,8 @@ class Memory:
         return self.supervisor + self.jail + self.hypervisor
 
 
-def memory(place: Place, console: Console, *, rounds: int) -> None:
-    """Print what both take, in turns."""
+def memory(place: Place, *, rounds: int) -> Iterator[Figure]:
+    """What both take, in turns."""
     signed = place.home.path / "memory.sigstore.json"
     signed.write_bytes(plan(place))
     raw = RawQemu.of(place.hello, *_SLEEP)
@@ -66,7 +62,10 @@ def memory(place: Place, console: Console, *, rounds: int) -> None:
             with raw.running() as qemu:
                 time.sleep(SETTLED)
                 theirs.append(_beside(qemu, raw.image.memory_mib))
-    _show(console, ours, theirs)
+    for name in ("supervisor", "jail", "hypervisor"):
+        yield Figure(f"{name}, beside the guest's memory", "MiB", tuple(getattr(each, name) for each in ours))
+    both = tuple(each.all for each in ours), "QEMU by hand", tuple(theirs)
+    yield Figure("all of a machine, beside the guest's memory", "MiB", *both, "ratio at most 1.15")
 
 
 @contextmanager
@@ -130,18 +129,6 @@ def _beside(pid: int, guest: int) -> float:
         elif size != guest * 1024:
             total += int(kib)
     return total / 1024
-
-
-def _show(console: Console, ours: list[Memory], theirs: list[float]) -> None:
-    title = f"MiB beside the guest's memory, medians of {len(ours)} machines in turns"
-    table = Table("supervisor", "jail", "hypervisor", "all", "QEMU by hand", "ratio", "asked", title=title)
-    medians = [
-        statistics.median(getattr(m, name) for m in ours) for name in ("supervisor", "jail", "hypervisor", "all")
-    ]
-    ratios = [mine.all / other for mine, other in zip(ours, theirs, strict=True)]
-    values = (*medians, statistics.median(theirs))
-    table.add_row(*(f"{value:.1f}" for value in values), spread(ratios), "at most 1.15")
-    console.print(table)
 
 
 def sizes(rollup: str) -> dict[str, float]:

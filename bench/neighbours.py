@@ -7,11 +7,9 @@ import statistics
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from rich.console import Console
-from rich.table import Table
-
 from bench.commands import execute, opened, plan
-from bench.pairs import Milliseconds, timed
+from bench.measurement import Figure, in_time, in_turns_with
+from bench.pairs import Pair, Times, timed
 from bench.place import TRUE, Place
 
 _SPIN = ("/bin/busybox", "sh", "-c", "for each in 1 2 3 4; do (while :; do :; done) & done; wait")
@@ -31,8 +29,8 @@ _RUNAWAYS = {
 _AT_A_TIME = 10
 
 
-def neighbours(place: Place, console: Console, *, rounds: int) -> None:
-    """All of them in turns, so often; and prints how many times the latency of the guest alone each makes of it."""
+def neighbours(place: Place, *, rounds: int) -> Iterator[Figure]:
+    """How long `true` takes in a guest alone, and beside each of them, in turns."""
     found: dict[str, list[float]] = {name: [] for name in ("alone", *_RUNAWAYS)}
     with _running_away(place) as machines, opened(place, plan(place)) as (_, machine):
         execute(machine, TRUE)
@@ -43,7 +41,13 @@ def neighbours(place: Place, console: Console, *, rounds: int) -> None:
                 times += [timed(lambda: execute(machine, TRUE)) for _ in range(_AT_A_TIME)]
                 if name in machines:
                     place.mvm("pause", machines[name])
-    _show(console, found)
+    alone = found.pop("alone")
+    yield in_time("`true` in a guest alone", alone)
+    for name, times in found.items():
+        yield in_turns_with(
+            f"the same beside {name}", "alone", Pair(Times(tuple(times)), Times(tuple(alone))), unit="ms"
+        )
+        yield in_time(f"19 of 20 of these beside {name} take less than", (statistics.quantiles(times, n=20)[-1],))
 
 
 @contextmanager
@@ -60,13 +64,3 @@ def _running_away(place: Place) -> Iterator[dict[str, str]]:
     finally:
         for machine in machines.values():
             place.mvm("kill", machine)
-
-
-def _show(console: Console, found: dict[str, list[float]]) -> None:
-    title = f"`true` in a guest, milliseconds; {len(found['alone'])} times beside each, in turns"
-    table = Table("what runs away beside it", "median (min to max)", "19 of 20 under", "times alone", title=title)
-    alone = statistics.median(found["alone"])
-    for name, times in found.items():
-        late = 1000 * statistics.quantiles(times, n=20)[-1]
-        table.add_row(name, str(Milliseconds(tuple(times))), f"{late:.0f}", f"{statistics.median(times) / alone:.1f}")
-    console.print(table)

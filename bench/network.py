@@ -23,12 +23,10 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from rich.console import Console
-from rich.table import Table
-
 from bench.commands import opened
+from bench.measurement import Figure, in_turns_with
 from bench.memory import descendants
-from bench.pairs import Pair, Times, spread
+from bench.pairs import Pair, Times
 from bench.place import TRUE, Place
 from bench.raw_qemu import PATIENCE, RawQemu
 from mvmnix.launch.agent.client import Channel
@@ -123,16 +121,19 @@ _MEASURED = tuple(
 )
 
 
-def network(place: Place, console: Console, *, rounds: int) -> None:
-    """All of it, one table for each."""
+def network(place: Place, *, rounds: int) -> Iterator[Figure]:
+    """Starts, processes, and connections: a guest behind the gateway, with `-netdev user`, and with a bare tap."""
     image = connected(place)
-    _show_starts(console, place, rounds)
-    _show_processes(console, place)
+    yield from _starts(place, rounds)
+    yield from _loaded_processes(place)
     with ExitStack() as stack:
         where = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="mvmnix-bench-")))
         peers, _ = guests(stack, where, image)
         found = [{it.name: [it.take(peer) for peer in peers] for it in _MEASURED} for _ in range(rounds + 1)][1:]
-    _show(console, found)
+    for it in _MEASURED:
+        ours, *others = (tuple(each[it.name][at] for each in found) for at in range(3))
+        for compared, theirs in zip(("-netdev user", "direct tap"), others, strict=True):
+            yield Figure(it.name, it.unit, ours, compared, theirs)
 
 
 def connected(place: Place) -> Path:
@@ -209,24 +210,11 @@ def _hello() -> bytes:
     return said.read()
 
 
-def _show(console: Console, found: list[dict[str, list[float]]]) -> None:
-    title = f"medians (min to max) of {len(found)} rounds in turns"
-    table = Table("what", "unit", "ours", "-netdev user", "direct tap", "ours / user", "ours - direct", title=title)
-    for it in _MEASURED:
-        rows = [each[it.name] for each in found]
-        ratios = [row[0] / row[1] for row in rows]
-        added = [row[0] - row[2] for row in rows]
-        table.add_row(
-            it.name, it.unit, *(spread([row[at] for row in rows]) for at in range(3)), spread(ratios), spread(added)
-        )
-    console.print(table)
-
-
 #: By process: its PSS in MiB, its descriptors, its threads.
 type _Taken = dict[str, tuple[float, int, int]]
 
 
-def _show_processes(console: Console, place: Place) -> None:
+def _loaded_processes(place: Place) -> Iterator[Figure]:
     """What the processes of a machine take before, and after connections, of which the first thousand warm them up.
 
     The supervisor is this process.
@@ -245,10 +233,10 @@ def _show_processes(console: Console, place: Place) -> None:
         for count in (1000, 10_000):
             _run(machine, "/tmp/peer", "connect", PUBLIC, "-", str(count), str(_AT_ONCE))
             looks.append((f"{count} connections later", _processes()))
-    table = Table("when", *looks[0][1], title="PSS in MiB, descriptors, threads")
     for when, taken in looks:
-        table.add_row(when, *(f"{pss:.1f}, {fds}, {threads}" for pss, fds, threads in taken.values()))
-    console.print(table)
+        for name, values in taken.items():
+            for what, unit, value in zip(("PSS", "descriptors", "threads"), ("MiB", "", ""), values, strict=True):
+                yield Figure(f"{name}, {when}: {what}", unit, (float(value),))
 
 
 def _plan(place: Place, *options: str) -> bytes:
@@ -282,7 +270,7 @@ def _taken(process: int) -> tuple[float, int, int]:
     return int(pss.split()[1]) / 1024, len(list((proc / "fd").iterdir())), len(list((proc / "task").iterdir()))
 
 
-def _show_starts(console: Console, place: Place, rounds: int) -> None:
+def _starts(place: Place, rounds: int) -> Iterator[Figure]:
     """From a signed plan to a machine that is ready: with a network, and without."""
     plans = [_plan(place, *_RULE), _plan(place)]
     taken: list[list[float]] = [[], []]
@@ -292,6 +280,4 @@ def _show_starts(console: Console, place: Place, rounds: int) -> None:
             with opened(place, plan):
                 times.append(time.monotonic() - begin)
     found = Pair(*(Times(tuple(times[1:])) for times in taken))
-    table = Table("with a network", "without", "difference", "asked", title="machine start, in seconds")
-    table.add_row(str(found.ours), str(found.theirs), f"{found.difference:+.3f}", "at most 0.060")
-    console.print(table)
+    yield in_turns_with("machine start with a network", "without", found, "difference at most 0.060")

@@ -5,7 +5,6 @@ import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import override
 
 type Subject = Callable[[], object]
 
@@ -19,19 +18,6 @@ class Times:
     @property
     def median(self) -> float:
         return statistics.median(self.seconds)
-
-    @override
-    def __str__(self) -> str:
-        return f"{self.median:.3f} ({min(self.seconds):.3f} to {max(self.seconds):.3f})"
-
-
-class Milliseconds(Times):
-    """The same times, for people to whom a millisecond is long."""
-
-    @override
-    def __str__(self) -> str:
-        low, middle, high = (1000 * each for each in (min(self.seconds), self.median, max(self.seconds)))
-        return f"{middle:.3f} ({low:.3f} to {high:.3f})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +46,6 @@ class Pair:
     def difference(self) -> float:
         """The median of the rounds' differences, in seconds."""
         return statistics.median(self.differences)
-
-
-def spread(values: Sequence[float], form: str = ".2f") -> str:
-    """The median, and how far they are apart."""
-    return f"{statistics.median(values):{form}} ({min(values):{form}} to {max(values):{form}})"
 
 
 def children() -> float:

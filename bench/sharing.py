@@ -3,32 +3,29 @@
 import os
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from struct import pack
 
-from rich.console import Console
-from rich.table import Table
-
-from bench.pairs import Milliseconds, pair
+from bench.measurement import Figure, in_time
+from bench.pairs import pair
 from mvmnix.plan.share import Access, Share
 from tests.hostile.fuse_guest import ROOT, Op, guest, serving
 
 _MANY = 1_000_000
 
 
-def sharing(console: Console, *, rounds: int) -> None:
-    """Print both: images and servers in turns, then the files."""
-    table = Table("a directory of", "image made, ms: median (min to max)", "server's first answer, ms")
+def sharing(*, rounds: int) -> Iterator[Figure]:
+    """Images and servers in turns, then the files."""
     with tempfile.TemporaryDirectory(prefix="mvmnix-bench-") as name:
         for number, (files, size) in enumerate(((10, 1 << 10), (1000, 1 << 14), (16, 1 << 22), (9000, 1 << 12))):
             where = _filled(Path(name).resolve() / f"{number}", files, size)
             state = Path(name) / "state"
             found = pair(_imaged(state, where), _served(state, where), rounds=rounds)
             shown = f"{files} files of {size >> 10} KiB"
-            table.add_row(shown, str(Milliseconds(found.ours.seconds)), str(Milliseconds(found.theirs.seconds)))
-        console.print(table)
-        _many(console, Path(name).resolve())
+            yield in_time(f"image made of {shown}", found.ours.seconds)
+            yield in_time(f"server's first answer for {shown}", found.theirs.seconds)
+        yield from _many(Path(name).resolve())
 
 
 def _filled(where: Path, files: int, size: int) -> Path:
@@ -54,7 +51,7 @@ def _served(state: Path, where: Path) -> Callable[[], None]:
     return answer
 
 
-def _many(console: Console, base: Path) -> None:
+def _many(base: Path) -> Iterator[Figure]:
     """Made, forgotten as a kernel does that is short of memory, and found again."""
     where = _filled(base / "many", 0, 0)
     with serving(base / "state", Share(str(where), "/data", Access.READ_WRITE)) as shares, guest(shares) as it:
@@ -67,4 +64,6 @@ def _many(console: Console, base: Path) -> None:
         peak = next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM"))
         found = sum(1 for _ in os.scandir(where))
         it.lookup(b"%d" % (_MANY - 1))
-    console.print(f"{found} files made in {seconds:.0f} s, {_MANY / seconds:.0f} a second; server's peak {peak} KiB")
+    yield Figure("files made by one guest", "", (float(found),))
+    yield Figure("files made by one guest, a second", "", (_MANY / seconds,))
+    yield Figure("server's peak beside them", "KiB", (float(peak),))

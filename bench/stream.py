@@ -2,16 +2,13 @@
 
 import shutil
 import socket
-import statistics
 import subprocess
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
-from rich.console import Console
-from rich.table import Table
-
-from bench.pairs import spread
+from bench.measurement import Figure
 from bench.place import TRUE, Place
 from bench.raw_qemu import PATIENCE, RawQemu
 from mvmnix.launch.agent.client import Channel
@@ -29,15 +26,17 @@ _INSTALL = f"busybox cat > {_PRINTER} && busybox chmod 755 {_PRINTER}"
 _CAT = ("/bin/busybox", "cat", *["/bin/busybox"] * 66)
 
 
-def stream(place: Place, console: Console, *, rounds: int) -> None:
-    """Print megabytes a second of a program that prints, of `cat`, and of a writer to the port."""
+def stream(place: Place, *, rounds: int) -> Iterator[Figure]:
+    """Measure megabytes a second of a program that prints, of `cat`, and of a writer to the port."""
     with tempfile.TemporaryDirectory(prefix="mvmnix-bench-") as name:
         raw = RawQemu.of(_writing(Path(name), place.hello))
         with raw.connected() as port, RawQemu.of(place.hello, *TRUE).channel() as channel:
             _install(channel, Path(name))
             _read(port)
             rows = [(_sent(channel, _PRINTER), _sent(channel, *_CAT), _read(port)) for _ in range(rounds)]
-    _show(console, rows)
+    program, cat, writer = (tuple(row[at] for row in rows) for at in range(3))
+    for what, values in (("a program's output", program), ("cat of a file", cat)):
+        yield Figure(f"{what}, out of a guest", "MB/s", values, "a writer to the port", writer, "ratio at least 0.7")
 
 
 def _writing(where: Path, hello: Path) -> Path:
@@ -82,12 +81,3 @@ def _read(port: socket.socket) -> float:
     while left > 0:
         left -= port.recv_into(memory) or left
     return _BYTES / 1e6 / (time.monotonic() - begin)
-
-
-def _show(console: Console, rows: list[tuple[float, float, float]]) -> None:
-    table = Table("what", "MB/s", "of the port's", "asked", title="out of a guest, medians, in turns")
-    for what, column in (("a program's output", 0), ("cat of a file", 1), ("a writer to the port", 2)):
-        ratios = [row[column] / row[2] for row in rows]
-        speed = f"{statistics.median(row[column] for row in rows):.0f}"
-        table.add_row(what, speed, spread(ratios) if column < 2 else "", "at least 0.7" if column < 2 else "")
-    console.print(table)

@@ -6,10 +6,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from rich.console import Console
-from rich.table import Table
-
-from bench.pairs import Milliseconds, Pair, Subject, pair
+from bench.measurement import Figure, in_turns_with
+from bench.pairs import Pair, Subject, pair
 from mvmnix.digest import Digest
 from mvmnix.formats import strict
 from mvmnix.keys import Role
@@ -27,12 +25,8 @@ SUBJECT, ISSUER = "ci@mvmnix.test", "https://issuer.test"
 _AT_ONCE = 20
 
 
-def verification(console: Console, *, rounds: int) -> None:
+def verification(*, rounds: int) -> Iterator[Figure]:
     """Measure verification alone, which needs no world."""
-    times = f"median (min to max) of {rounds} times or more in turns, each of {_AT_ONCE} verifications"
-    table = Table(title=f"milliseconds: {times}", show_lines=True)
-    for heading in ("what", "ours", "compared with", "theirs", "ratio", "asked"):
-        table.add_column(heading)
     with _world() as (world, files):
         found = _pair(lambda: world.admitted(files).close(), lambda: _arithmetic(world), 3 * rounds)
         sizes = {
@@ -40,17 +34,13 @@ def verification(console: Console, *, rounds: int) -> None:
             "of a plan": world.plan_bundle,
         }
     what = f"launch gate: plan and provenance with {DEPENDENCIES} sources, signed with keys; boot files of a few bytes"
-    _row(table, what, "two signatures checked, two statements parsed", found, "ours under 5")
+    compared = "two signatures checked, two statements parsed"
+    yield in_turns_with(what, compared, found, "ours under 5", unit="ms", each=_AT_ONCE)
     for name, bundle in sizes.items():
         size = len(envelope.parse_bundle(bundle).payload)
         found = keyless(size, rounds=3 * rounds)
-        _row(table, f"a keyless statement, {name}: {size:,} bytes", "verify_dsse", found, "ratio at most 1.2")
-    console.print(table)
-
-
-def _row(table: Table, what: str, compared: str, found: Pair, asked: str) -> None:
-    ours, theirs = (str(Milliseconds(tuple(s / _AT_ONCE for s in it.seconds))) for it in (found.ours, found.theirs))
-    table.add_row(what, ours, compared, theirs, f"{found.ratio:.2f}", asked)
+        what, asked = f"a keyless statement, {name}: {size:,} bytes", "ratio at most 1.2"
+        yield in_turns_with(what, "verify_dsse", found, asked, unit="ms", each=_AT_ONCE)
 
 
 def keyless(size: int, *, rounds: int) -> Pair:

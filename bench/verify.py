@@ -8,15 +8,13 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from rich.console import Console
-from rich.table import Table
-
-from bench.pairs import Milliseconds, Pair, pair_by_both
+from bench.measurement import Figure, in_time, in_turns_with
+from bench.pairs import Pair, pair_by_both
 from mvmnix.digest import Digest
 from mvmnix.formats import strict
 from mvmnix.keys import Algorithm, PrivateKey
@@ -28,6 +26,7 @@ from tests.unit.provenance import world as worlds
 SUBJECT, ISSUER = "ci@mvmnix.test", "https://issuer.test"
 TYPE: Final = "https://mvmnix.test/predicate/v1"
 FILES: Final = 1000
+_CLOCKS: Final = ("on the wall", "user and system time")
 _BARE: Final = f"""
 import hashlib, json
 from pathlib import Path
@@ -42,38 +41,35 @@ assert any(each["digest"].get("sha256") == digest for each in json.loads(payload
 """
 
 
-def verify(console: Console, *, rounds: int) -> None:
-    """Measure and print it; needs no world."""
-    title = f"milliseconds: median (min to max) of {rounds} rounds in turns; on the wall, and user and system time"
-    table = Table(title=title, show_lines=True)
-    for heading in ("what", "by", "ours", "compared with", "theirs", "ratio", "a file", "asked"):
-        table.add_column(heading)
+def verify(*, rounds: int) -> Iterator[Figure]:
+    """Measure it on the wall, and by user and system time; needs no world."""
     with tempfile.TemporaryDirectory(prefix="mvmnix-bench-") as name:
         place = _Place(Path(name))
         place.fill()
         key, identity = ("--key", "key.pub"), ("--certificate-identity", SUBJECT, "--certificate-oidc-issuer", ISSUER)
         ours = place.mvm(*key, "app.img")
-        _rows(table, "--key", "cosign", pair_by_both(ours, place.cosign(), rounds=3 * rounds), "ratio at most 4")
+        found = pair_by_both(ours, place.cosign(), rounds=3 * rounds)
+        yield from _figures("--key", "cosign", found, "ratio at most 4")
         ours = place.mvm(*identity, "--trusted-root", "root.json", "--bundle", "keyless.json", "app.img")
         bare = place.run(sys.executable, "-c", _BARE)
         found = pair_by_both(ours, bare, rounds=3 * rounds)
-        _rows(table, "keyless", "the library alone", found, "ratio at most 1.2")
-        for what, bundle in (
+        yield from _figures("keyless", "the library alone", found, "ratio at most 1.2")
+        for how, bundle in (
             ("a bundle beside each", ()),
             ("one statement about all", ("--bundle", "all.json")),
             (f"{FILES:,} bundles in a file", ("--bundle", "each.jsonl")),
         ):
             many, one = place.mvm(*key, *bundle, *place.names), place.mvm(*key, *bundle, place.names[0])
             found = pair_by_both(many, one, rounds=rounds)
-            _rows(table, f"--key, {FILES:,} files, {what}", "one of them", found, "a file under 2", of=FILES - 1)
-    console.print(table)
+            what = f"--key, {FILES:,} files, {how}"
+            yield from _figures(what, "one of them", found, "")
+            for by, it in zip(_CLOCKS, found, strict=True):
+                yield in_time(f"mvm verify {what}, a file, {by}", it.differences, "under 2", each=FILES - 1)
 
 
-def _rows(table: Table, what: str, compared: str, found: Sequence[Pair], asked: str, *, of: int = 0) -> None:
-    for by, it in zip(("wall", "used"), found, strict=True):
-        ours, theirs = str(Milliseconds(it.ours.seconds)), str(Milliseconds(it.theirs.seconds))
-        each = f"{1000 * it.difference / of:.2f}" if of else ""
-        table.add_row(f"mvm verify {what}", by, ours, compared, theirs, f"{it.ratio:.2f}", each, asked)
+def _figures(what: str, compared: str, found: Sequence[Pair], asked: str) -> Iterator[Figure]:
+    for by, it in zip(_CLOCKS, found, strict=True):
+        yield in_turns_with(f"mvm verify {what}, {by}", compared, it, asked, unit="ms")
 
 
 @dataclass(frozen=True, slots=True)

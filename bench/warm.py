@@ -1,17 +1,13 @@
 """What warm starts take, against the same template restored by hand and against cold starts, and their memory."""
 
 import os
-import statistics
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from rich.console import Console
-from rich.table import Table
-
 from bench.commands import plan
-from bench.figures import Rows
+from bench.measurement import Figure, in_time, in_turns_with
 from bench.memory import SETTLED, private, sizes_of, supervisor_of
 from bench.pairs import Pair, in_turns
 from bench.place import TRUE, Place
@@ -28,8 +24,8 @@ _RAW, _COLD, _RAW_OUTPUT = "raw restore", "mvm run, cold", "raw restore, first o
 _TRUE = ExecRequest(Workload(TRUE, {}, "/", User(1000, 1000)))
 
 
-def warm(place: Place, console: Console, *, rounds: int, starts: int) -> None:
-    """Print tables of times and memory; `starts` machines are started in a row, whose growth is counted."""
+def warm(place: Place, *, rounds: int, starts: int) -> Iterator[Figure]:
+    """Times and memory; `starts` machines are started in a row, whose growth is counted."""
     environment = place.home.environment
     os.environ.clear()
     os.environ.update(environment)  # `Sandbox` is the place's user's
@@ -39,14 +35,14 @@ def warm(place: Place, console: Console, *, rounds: int, starts: int) -> None:
     place.mvm("warm", "image:open")  # the one of `plan`
     raw = RawQemu.of(place.hello, *TRUE)
     with RawTemplate(raw) as template:
-        _times(place, console, template, signed, rounds)
-        _memory(place, console, template, signed)
-    _starts(console, signed, starts)
+        yield from _times(place, template, signed, rounds)
+        yield from _memory(place, template, signed)
+    yield from _starts(signed, starts)
 
 
-def _times(place: Place, console: Console, template: RawTemplate, signed: Path, rounds: int) -> None:
+def _times(place: Place, template: RawTemplate, signed: Path, rounds: int) -> Iterator[Figure]:
     hello = place.home.signed_plan(place.home.path, "./examples/hello", "--", *TRUE, cwd=place.tree)
-    stack, table = ExitStack(), Rows(rounds)
+    stack = ExitStack()
 
     def output_of_raw() -> None:
         machine = stack.enter_context(template.restored())
@@ -74,35 +70,32 @@ def _times(place: Place, console: Console, template: RawTemplate, signed: Path, 
         (_COLD, "mvm run, warm", "ratio at least 3.2"),
         ("Sandbox.launch, warm, first output", _RAW_OUTPUT, "difference at most 0.15"),
     ):
-        table.add(name, other, Pair(found[name], found[other]), asked)
-    console.print(table.table)
+        yield in_turns_with(name, other, Pair(found[name], found[other]), asked)
 
 
-def _memory(place: Place, console: Console, template: RawTemplate, signed: Path) -> None:
+def _memory(place: Place, template: RawTemplate, signed: Path) -> Iterator[Figure]:
     """Of hypervisors that do nothing, in MB."""
-    table = Table("what", "found", "asked", title="memory of idle warm machines")
     with template.restored() as machine:
         time.sleep(SETTLED)
         theirs = sizes_of(machine.qemu.pid)
     with _boxes(signed, _TWINS) as boxes:
         time.sleep(SETTLED)
         ours = [sizes_of(_hypervisor(supervisor_of(place, box.id))) for box in boxes]
-    middle = statistics.median(map(private, ours))
-    table.add_row("private, of raw's", f"{middle / private(theirs):.2f} ({middle:.0f} MB)", "at most 1.15")
+    alone, by_hand = tuple(map(private, ours)), (private(theirs),) * len(ours)
+    yield Figure("private memory of an idle warm machine", "MB", alone, _RAW, by_hand, "ratio at most 1.15")
     pss, rss = (sum(each[name] for each in ours) for name in ("Pss", "Rss"))
-    table.add_row(f"PSS of RSS, {_TWINS} machines", f"{pss / rss:.2f} ({pss:.0f} of {rss:.0f} MB)", "0.55")
-    console.print(table)
+    yield Figure(f"PSS of {_TWINS} idle warm machines", "MB", (pss,), "their RSS", (rss,), "ratio at most 0.55")
 
 
-def _starts(console: Console, signed: Path, starts: int) -> None:
+def _starts(signed: Path, starts: int) -> Iterator[Figure]:
     seconds = []
     for _ in range(starts):
         begin = time.monotonic()
         with Sandbox.launch(signed) as box:
             box.exec(TRUE, check=True)
             seconds.append(time.monotonic() - begin)
-    middle, late = statistics.median(seconds), sorted(seconds)[-1 - len(seconds) // 100]
-    console.print(f"{starts} warm starts in a row: median {middle:.3f} s to the first output, p99 {late:.3f} s")
+    yield in_time(f"{starts} warm starts in a row, to the first output", seconds, unit="s")
+    yield in_time("99 of 100 of these take at most", (sorted(seconds)[-1 - len(seconds) // 100],), unit="s")
 
 
 @contextmanager
