@@ -7,10 +7,11 @@ import gc
 import os
 import subprocess
 import time
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
 
+from bench.pairs import timed
 from mvmnix import Sandbox
 from mvmnix.api.admission import admit_plan, host_for
 from mvmnix.api.audit_check import read_receipt
@@ -180,12 +181,16 @@ class WarmStart:
 
 def warm_start(world: World, bundle: Path) -> WarmStart:
     """Have the launcher start a machine, run a command in it, end and remove it. `Sandbox` is this process's user's."""
-    begin = time.monotonic()
-    with Sandbox.launch(bundle) as box:
-        said = box.exec(("/bin/busybox", "echo", "warm")).stdout
-        seconds = time.monotonic() - begin
-    receipt = taken_receipt(world, box.id)
-    assert (said, receipt.observed.reason) == (b"warm\n", EndReason.STOPPED)
+    boxes = list[Sandbox]()
+    with ExitStack() as running:
+
+        def start() -> None:
+            boxes.append(running.enter_context(Sandbox.launch(bundle)))
+            assert boxes[0].exec(("/bin/busybox", "echo", "warm")).stdout == b"warm\n"
+
+        seconds = timed(start)
+    receipt = taken_receipt(world, boxes[0].id)
+    assert receipt.observed.reason == EndReason.STOPPED
     return WarmStart(seconds, receipt.observed.template or "")
 
 

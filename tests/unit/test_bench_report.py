@@ -78,7 +78,7 @@ def test_the_page_has_every_row_and_no_foreign_markup() -> None:
 def test_the_pictures_are_pictures() -> None:
     assert draw(REPORT, "png").startswith(b"\x89PNG\r\n\x1a\n")
     drawn = ElementTree.fromstring(draw(REPORT, "svg"))
-    assert drawn.tag == "{http://www.w3.org/2000/svg}svg"
+    assert drawn.tag.endswith("}svg")
     assert draw(Report({}, ()), "png").startswith(b"\x89PNG"), "of nothing, too"
 
 
@@ -121,11 +121,11 @@ def test_without_matplotlib_nothing_is_measured(tmp_path: Path, monkeypatch: pyt
     assert not (tmp_path / "out").exists()
 
 
-def test_machine_and_versions_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_machine_and_versions_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = about_this_machine()
     assert re.fullmatch(r"[\d,]+ MiB", found["memory"])
     assert all(found.values())
-    monkeypatch.setenv("PATH", "/nonexistent")
+    monkeypatch.setenv("PATH", str(tmp_path))
     assert about_this_machine()["QEMU"] == "unknown"
 
 
