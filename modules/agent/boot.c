@@ -52,12 +52,7 @@ static int mount_kernel_file_systems(void)
 // TIOCSTI types into a terminal for whoever sits at it: nobody here needs that (since Linux 6.2 it can be turned off).
 static void disable_tiocsti(void)
 {
-    int fd = open("/proc/sys/dev/tty/legacy_tiocsti", O_WRONLY | O_CLOEXEC);
-    if (fd < 0)
-        return;
-    ssize_t count = write(fd, "0", 1);
-    (void)count;
-    (void)close(fd);
+    (void)write_text("/proc/sys/dev/tty/legacy_tiocsti", "0");
 }
 
 static int bring_up_loopback(void)

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <string.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <time.h>
@@ -29,6 +30,16 @@ int read_text(const char *path, char *text, size_t size)
         return error_set("%s has %zu bytes or more", path, size);
     text[length] = '\0';
     return 0;
+}
+
+int write_text(const char *path, const char *text)
+{
+    int fd = open(path, O_WRONLY | O_CLOEXEC);
+    if (fd < 0)
+        return error_set_errno("%s", path);
+    int result = write(fd, text, strlen(text)) < 0 ? error_set_errno("can't write %s to %s", text, path) : 0;
+    (void)close(fd);
+    return result;
 }
 
 int make_directory(const char *path, mode_t mode)

@@ -9,6 +9,8 @@
 // All that return int: 0, or -1 with error_set() called.
 // Read a text of less than `size` bytes; a NUL is put behind it.
 int read_text(const char *path, char *text, size_t size);
+// Write a text to a file of the kernel's, which takes it at once or refuses it.
+int write_text(const char *path, const char *text);
 // Make a directory; that it exists is no failure.
 int make_directory(const char *path, mode_t mode);
 int mount_on(const char *type, const char *source, const char *target, unsigned long flags, const char *options);

@@ -15,6 +15,8 @@
 #include "files.h"
 
 #define DIRECTORY "/modules/"
+#define DISKS "virtio_blk.ko"
+#define AUTOPROBE "/sys/bus/virtio/drivers_autoprobe"
 #define MARKER "~Module signature appended~\n"
 
 // Whether the kernel loads signed modules only.
@@ -69,6 +71,17 @@ int kmodules_load_one(const char *name)
     return load(name, signatures_enforced());
 }
 
+// The driver of disks is given none when it is loaded, but each when it is looked for (disk.c): this guest may be saved
+// before, with disks that stand for those of the machines that go on from it.
+static int load_in_order(const char *name, bool keep_signature)
+{
+    if (strcmp(name, DISKS) != 0)
+        return load(name, keep_signature);
+    if (write_text(AUTOPROBE, "0") != 0 || load(name, keep_signature) != 0)
+        return -1;
+    return write_text(AUTOPROBE, "1");
+}
+
 static int load_listed(const char *list)
 {
     static char order[16384];
@@ -77,7 +90,7 @@ static int load_listed(const char *list)
     bool keep_signatures = signatures_enforced();
     char *rest = NULL;
     for (char *name = strtok_r(order, "\n", &rest); name != NULL; name = strtok_r(NULL, "\n", &rest))
-        if (load(name, keep_signatures) != 0)
+        if (load_in_order(name, keep_signatures) != 0)
             return -1;
     return 0;
 }

@@ -3,7 +3,7 @@
 #define AGENT_PROTOCOL_H
 
 #define PROTOCOL_VERSION 2u
-#define AGENT_VERSION "0.1.0"
+#define AGENT_VERSION "0.2.0"
 #define PORT_NAME "mvm.agent"
 #define DATA_SERIAL "data"
 

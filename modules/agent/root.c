@@ -40,7 +40,9 @@ int root_mount(void)
     char mapped[64];
     if (read_text("/proc/cmdline", command_line, sizeof command_line) != 0 || verity_parse(command_line, &verity) != 0)
         return -1;
-    if (disk_find("root", disk, sizeof disk) != 0 || verity_open(disk, &verity, mapped, sizeof mapped) != 0)
+    if (disk_find("root", disk, sizeof disk) != 0 || disk_release_others(disk) != 0)
+        return -1;
+    if (verity_open(disk, &verity, mapped, sizeof mapped) != 0)
         return -1;
     if (make_directory(ROOT, 0755) != 0)
         return -1;

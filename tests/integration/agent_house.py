@@ -69,7 +69,7 @@ def talk(
     with process(agent, *groups) as (sock, _):
         channel = Channel(sock, loop, services=dict.fromkeys(guest.ports, services or Services()))
         hello = channel.wait_hello(idle=IDLE)
-        assert (hello.agent, hello.kernel) == ("0.1.0", os.uname().release)
+        assert (hello.agent, hello.kernel) == ("0.2.0", os.uname().release)
         channel.configure(guest, idle=IDLE)
         yield channel, loop
         if channel.failure is None:
