@@ -210,6 +210,7 @@ from mvmnix.plan.plan import check_terminal as check_terminal
 from mvmnix.plan.plan import plan_statement as plan_statement
 from mvmnix.plan.secret_reference import SecretReference as SecretReference
 from mvmnix.plan.secret_reference import SecretTarget as SecretTarget
+from mvmnix.plan.share import MOST_SHARES as MOST_SHARES
 from mvmnix.plan.share import Share as Share
 from mvmnix.system.loop import Loop as Loop
 from mvmnix.system.output_files import NewDirectory as NewDirectory

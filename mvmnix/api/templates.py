@@ -17,7 +17,7 @@ from mvmnix.launch.templates.record import TemplateRecord
 from mvmnix.launch.templates.store import KeptTemplate
 from mvmnix.model import Workload
 from mvmnix.plan.network import Action, Network, NetworkRule
-from mvmnix.plan.plan import Accelerator, Plan, Use
+from mvmnix.plan.plan import Accelerator, Placeholders, Plan, Use
 from mvmnix.system.procfs import boot_id
 from mvmnix.words import Words, check_words
 
@@ -31,16 +31,22 @@ _LEAST_PREFIX: Final = 8
 class MachineShape:
     """What of a machine a template depends on, beside its image: processors, and MiB; None: as the image says.
 
-    `network`: whether it has a network device.
+    `network`: whether it has a network device; `shares`: how many read-only shares, each as an image; `data`: whether
+    it has a data disk.
     """
 
     vcpus: int | None = None
     memory_mib: int | None = None
     network: bool = False
+    shares: int = 0
+    data: bool = False
 
 
 def draft_untold_plan(context: Context, finished: VerifiedImage, shape: MachineShape, use: Use) -> Plan:
-    """Return the plan of a template or a pool of an image, not signed yet: nothing in it is for the guest."""
+    """Return the plan of a template or a pool of an image, not signed yet: nothing in it is for the guest.
+
+    Raises ValueError for more shares than a machine may have, and for disks of a pool's machine.
+    """
     image = finished.image
     own = image.workload
     bare = replace(image, workload=Workload((), {}, own.directory, own.user))
@@ -51,6 +57,7 @@ def draft_untold_plan(context: Context, finished: VerifiedImage, shape: MachineS
         memory_mib=shape.memory_mib or made.memory_mib,
         accelerator=Accelerator.TCG,
         network=_CLOSED if shape.network else None,
+        placeholders=Placeholders(shape.shares, shape.data),
     )
 
 

@@ -25,7 +25,7 @@ from mvmnix.plan.labels import NO_LABELS, Labels
 from mvmnix.plan.limits import NO_LIMITS, PlanLimits
 from mvmnix.plan.network import Network
 from mvmnix.plan.secret_reference import SecretReference, SecretTarget
-from mvmnix.plan.share import Share
+from mvmnix.plan.share import MOST_SHARES, Share
 from mvmnix.provenance.bundle.statement import Statement, Subject
 from mvmnix.provenance.isolation import Boundary, Isolation
 from mvmnix.provenance.slsa.provenance import Variation, subjects_of
@@ -65,6 +65,33 @@ class Start(StrEnum):
 
     ANY = "any"
     COLD = "cold"
+
+
+@dataclass(frozen=True, slots=True)
+class Placeholders:
+    """Disks of a template's machine that stand for those of the machines that are to start from it.
+
+    `shares` is the number of images of shares, `data` whether there is a data disk. Raises ValueError.
+    """
+
+    shares: int = 0
+    data: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.shares <= MOST_SHARES:
+            raise ValueError(f"a machine has up to {MOST_SHARES} shares, not {self.shares}")
+
+    def shown(self) -> Mapping[str, object]:
+        """As it stands in a plan's predicate."""
+        return {"shares": self.shares, "data": self.data}
+
+    @classmethod
+    def read(cls, record: strict.Record) -> Self:
+        """The field `placeholders` of a plan's predicate. Raises ValueError."""
+        return cls(record.integer("shares", 0, MOST_SHARES), record.flag("data"))
+
+
+NO_PLACEHOLDERS: Final = Placeholders()
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +146,7 @@ class Plan:
     `variation` what a builder VM is made to show otherwise in a rebuild, None for every other machine; `secrets` what
     the guest is told in confidence, by reference; `shares` which directories of the host it is given; `data` a disk
     that it may write, and that ends with it; `network` what it may reach, None for a guest without a network device;
-    `start` whether it may start from a template.
+    `start` whether it may start from a template; `placeholders` which disks the machine of a template has.
     """
 
     subjects: tuple[Subject, ...]
@@ -150,6 +177,7 @@ class Plan:
     data: DataDisk | None = None
     network: Network | None = None
     start: Start = Start.ANY
+    placeholders: Placeholders = NO_PLACEHOLDERS
 
     def __post_init__(self) -> None:
         references.check(self.secrets, self.workload.environment)
@@ -165,6 +193,8 @@ class Plan:
             raise ValueError("a sealed guest grants no verb")
         if self.use.is_untold and (told := self._told()):
             raise ValueError(f"the guest of a {self.use} is told nothing, and the plan names {told[0]}")
+        if self.use is not Use.TEMPLATE and self.placeholders != NO_PLACEHOLDERS:
+            raise ValueError("only the machine of a template has disks that stand for others")
         if not self.workload.argv and Verb.EXEC not in self.verbs and not self.use.is_untold:
             raise ValueError("there is no command, and none can be sent later, for the verb exec is not granted")
         if self.limits.shared_kib is not None and not any(it.writable for it in self.shares):
@@ -311,7 +341,8 @@ def _optional(plan: Plan) -> dict[str, object]:
     labelled = {"labels": dict(plan.labels)} if plan.labels else {}
     networked = {"network": networking.to_json(plan.network)} if plan.network is not None else {}
     booted = {"start": plan.start} if plan.start is not Start.ANY else {}
-    return {**shown, **confided, **shared, **limited, **stored, **labelled, **networked, **booted}
+    replaced = {"placeholders": plan.placeholders.shown()} if plan.placeholders != NO_PLACEHOLDERS else {}
+    return {**shown, **confided, **shared, **limited, **stored, **labelled, **networked, **booted, **replaced}
 
 
 def _parse(record: strict.Record, subjects: tuple[Subject, ...]) -> Plan:
@@ -348,6 +379,7 @@ def _parse(record: strict.Record, subjects: tuple[Subject, ...]) -> Plan:
         data=record.child("data", DataDisk.read) if record.has("data") else None,
         network=record.child("network", networking.from_record) if record.has("network") else None,
         start=record.choice("start", Start) if record.has("start") else Start.ANY,
+        placeholders=record.child("placeholders", Placeholders.read) if record.has("placeholders") else NO_PLACEHOLDERS,
     )
 
 

@@ -74,6 +74,23 @@ class DataAttachment:
 
 
 @dataclass(frozen=True, slots=True)
+class PlaceholderDisk:
+    """Stands for a data disk in a machine whose guest is saved: `descriptor` is an image that is only read."""
+
+    descriptor: int
+
+    @property
+    def descriptors(self) -> tuple[int, ...]:
+        """That one alone."""
+        return (self.descriptor,)
+
+    @property
+    def size(self) -> int:
+        """Bytes that the hypervisor may write of it: none."""
+        return 0
+
+
+@dataclass(frozen=True, slots=True)
 class NetworkAttachment:
     """A network device: `tap` is the descriptor of a tap interface, with virtio-net headers (IFF_VNET_HDR).
 
@@ -110,8 +127,8 @@ class LaunchSpec:
     hypervisor's ends of stream sockets. `rootfs` is None for a probe guest, which gets no disk. `tsc_khz` is the
     host's time stamp counter. `kvm` is KVM's device, open, where that is what accelerates. `memory` is a memfd of the
     guest's memory, for servers of `shares` to read and write; None where there is no server.
-    `data` is the one disk that the guest may write, if it has one, and `network` its one link to other machines.
-    `saved` is the guest that it begins as or becomes; servers of shares can't be had with it.
+    `data` is the one disk that the guest may write, if it has one, or what stands for it; `network` its one link to
+    other machines. `saved` is the guest that it begins as or becomes; servers of shares can't be had with it.
     `cpu_percent` of one processor and `cpu_weight` (as cgroup v2 counts) are for all that the hypervisor does.
     """
 
@@ -131,7 +148,7 @@ class LaunchSpec:
     cpu_weight: int | None = None
     memory: int | None = None
     shares: tuple[Attachment, ...] = ()
-    data: DataAttachment | None = None
+    data: DataAttachment | PlaceholderDisk | None = None
     network: NetworkAttachment | None = None
     saved: SavedGuest | None = None
 

@@ -23,6 +23,7 @@ from mvmnix.vmm.port import (
     Invocation,
     LaunchSpec,
     NetworkAttachment,
+    PlaceholderDisk,
     SavedGuest,
 )
 from mvmnix.vmm.qmp import STATE_FDSET, QmpMonitor
@@ -226,20 +227,28 @@ def _share(share: Attachment, fdset: int) -> tuple[str, ...]:
 
 def _disk(descriptor: int, name: str, fdset: int) -> tuple[str, ...]:
     """A disk that is read-only in QEMU too; the guest finds it by its serial number, which is this name."""
+    device = {"driver": "virtio-blk-device", "drive": name, "serial": name}
+    return (*_image(descriptor, name, fdset), "-device", _json(device))
+
+
+def _image(descriptor: int, name: str, fdset: int) -> tuple[str, ...]:
     read_only = {"read-only": True, "auto-read-only": False}
     file = {"driver": "file", "filename": f"/dev/fdset/{fdset}", **read_only}
     return (
         *("-add-fd", f"fd={descriptor},set={fdset}"),
         *("-blockdev", _json({"driver": "raw", "node-name": name, **read_only, "file": file})),
-        *("-device", _json({"driver": "virtio-blk-device", "drive": name, "serial": name})),
     )
 
 
-def _data_disk(data: DataAttachment) -> tuple[str, ...]:
-    """A disk that QEMU encrypts; the guest's flushes end in the host's memory, since nothing of it outlives both.
+def _data_disk(data: DataAttachment | PlaceholderDisk) -> tuple[str, ...]:
+    """The device of the data disk; an error of the host's disk is the guest's to see, and stops nothing."""
+    image = _image(data.descriptor, "data", DATA_FDSET) if isinstance(data, PlaceholderDisk) else _encrypted(data)
+    device = {"driver": "virtio-blk-device", "drive": "data", "serial": "data", "discard": False}
+    return (*image, "-device", _json({**device, "werror": "report", "rerror": "report"}))
 
-    An error of the host's disk is the guest's to see, and stops nothing.
-    """
+
+def _encrypted(data: DataAttachment) -> tuple[str, ...]:
+    """What QEMU encrypts; the guest's flushes end in the host's memory, since nothing of it outlives both."""
     node = {
         "driver": "luks",
         "node-name": "data",
@@ -248,13 +257,11 @@ def _data_disk(data: DataAttachment) -> tuple[str, ...]:
         "header": {"driver": "file", "filename": f"/dev/fdset/{DATA_HEADER_FDSET}"},
         "cache": {"no-flush": True},
     }
-    device = {"driver": "virtio-blk-device", "drive": "data", "serial": "data", "discard": False}
     return (
         *("-add-fd", f"fd={data.file},set={DATA_FDSET}"),
         *("-add-fd", f"fd={data.header},set={DATA_HEADER_FDSET}"),
         *("-object", _json({"qom-type": "secret", "id": "data-key", "file": f"/proc/self/fd/{data.key}"})),
         *("-blockdev", _json(node)),
-        *("-device", _json({**device, "werror": "report", "rerror": "report"})),
     )
 
 

@@ -7,6 +7,7 @@ import click
 from mvmnix.api import (
     LEAST_MIB,
     MOST_MIB,
+    MOST_SHARES,
     MOST_VCPUS,
     MachineShape,
     Retention,
@@ -56,13 +57,23 @@ def warm() -> None:
     help="Memory. Default: the image's.",
 )
 @click.option("--network", is_flag=True, help="For machines with a network.")
+@click.option(
+    "--shares",
+    type=click.IntRange(0, MOST_SHARES),
+    default=0,
+    metavar="N",
+    help="For machines with N read-only shares, each small enough for an image. Default: none.",
+)
+@click.option("--data", is_flag=True, help="For machines with a data disk, of any size.")
 @private_option
-def make(*, flake: str, vcpus: int | None, memory_mib: int | None, network: bool, private: bool) -> None:
+def make(
+    *, flake: str, vcpus: int | None, memory_mib: int | None, network: bool, shares: int, data: bool, private: bool
+) -> None:
     """Make a template of FLAKE's image, or of the kept image NAME, in the place of an older one; print its machine.
 
     A machine of its own boots for it, by a plan that the planner signs, and is saved before it is told anything.
     """
-    wanted, shape = runnable_ref(flake), MachineShape(vcpus, memory_mib, network)
+    wanted, shape = runnable_ref(flake), MachineShape(vcpus, memory_mib, network, shares, data)
     with open_context(TERMINAL) as context, context.working():
         put_in_order(context.roots, context.machines, TERMINAL)
         with steps() as progress, open_image_builder(context, progress) as images:

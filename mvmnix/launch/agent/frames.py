@@ -1,5 +1,6 @@
 """The frames by which host and guest agent speak of the channel as a whole (docs/channel.md), as types; no I/O."""
 
+import re
 from abc import ABC
 from dataclasses import dataclass, field
 from enum import IntEnum
@@ -17,6 +18,9 @@ OUTPUT_WINDOW = 1024 * 1024
 MAX_STREAMS = 64
 #: Longest text in HELLO and FAILED, in bytes.
 MAX_TEXT = 1024
+#: An agent's version, and the first one that binds disks late (docs/channel.md).
+_VERSION = r"[0-9]{1,9}(\.[0-9]{1,9}){2}"
+_BINDS_LATE = (0, 2, 0)
 
 
 class FrameKind(IntEnum):
@@ -104,6 +108,11 @@ class Hello(ControlFrame):
     version: int
     agent: str
     kernel: str
+
+    @property
+    def binds_disks_late(self) -> bool:
+        """Whether the agent, as it says, has the kernel know no disk before CONFIG but that of the root."""
+        return re.fullmatch(_VERSION, self.agent) is not None and tuple(map(int, self.agent.split("."))) >= _BINDS_LATE
 
     @override
     def payload(self) -> bytes:

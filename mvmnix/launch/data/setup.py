@@ -18,7 +18,7 @@ from mvmnix.plan.data_disk import DataDisk
 from mvmnix.system.prctl import disable_core_dumps_and_tracing
 from mvmnix.system.private_dirs import Directory
 from mvmnix.system.store import memfd
-from mvmnix.vmm.port import DataAttachment
+from mvmnix.vmm.port import DataAttachment, PlaceholderDisk
 
 _MIB: Final = 1 << 20
 _KEY_BYTES: Final = 32
@@ -42,9 +42,9 @@ _UUID: Final = b"00000000-0000-4000-8000-000000000000"
 class PreparedDisk:
     """The descriptors of a data disk, until `release`."""
 
-    def __init__(self, attachment: DataAttachment) -> None:
-        """Take them over; made by `ready`."""
-        self.attachment: DataAttachment | None = attachment
+    def __init__(self, attachment: DataAttachment | PlaceholderDisk) -> None:
+        """Take them over; made by `ready`, or of what stands for a data disk."""
+        self.attachment: DataAttachment | PlaceholderDisk | None = attachment
 
     @classmethod
     def ready(cls, wanted: DataDisk, directory: Directory) -> Self:

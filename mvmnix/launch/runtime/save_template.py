@@ -13,6 +13,7 @@ from mvmnix.launch.runtime.host import Host
 from mvmnix.launch.runtime.start import start_to_save
 from mvmnix.launch.templates import guest_memory
 from mvmnix.launch.templates.record import TemplateRecord
+from mvmnix.plan.plan import NO_PLACEHOLDERS, Placeholders
 from mvmnix.system.procfs import boot_id
 from mvmnix.vmm.port import LARGEST_STATE, SavedGuest
 
@@ -23,7 +24,7 @@ def save_template(plan: VerifiedPlan, host: Host) -> Ended:
     """Start, save and end a machine, and keep its template in the place of an older one of the same key.
 
     Raises UsageError for a plan that isn't for a template, or whose machines can't start warm; what `start_machine` and
-    `Machine.save` do; OSError, MvmnixError where it can't be kept.
+    `Machine.save` do; OSError, MvmnixError where it can't be kept, as one with disks of an agent that binds them early.
     """
     host.templates.prepare(boot_id())
     host.templates.close()
@@ -34,8 +35,7 @@ def save_template(plan: VerifiedPlan, host: Host) -> Ended:
         machine, key, tsc_khz = start_to_save(plan, host, SavedGuest(memory, written, restores=False))
         with machine:
             ended = machine.save()
-        if machine.hello is None:
-            raise MvmnixError("the guest never reported", hint="try again: mvm warm")
+        hello = _checked(machine.hello, plan.plan.placeholders)
         devices = _state(state)
         record = TemplateRecord(
             key=key.digest,
@@ -49,7 +49,7 @@ def save_template(plan: VerifiedPlan, host: Host) -> Ended:
             policy=host.templates.policy,
             made=host.clock(),
             tsc_khz=tsc_khz,
-            hello=Hello(machine.hello.version, *map(_shown, (machine.hello.agent, machine.hello.kernel))),
+            hello=Hello(hello.version, *map(_shown, (hello.agent, hello.kernel))),
             memory=guest_memory.digest(guest_memory.blocks(memory)),
             state=Digest.of(devices),
             state_bytes=len(devices),
@@ -59,6 +59,16 @@ def save_template(plan: VerifiedPlan, host: Host) -> Ended:
     finally:
         for fd in (memory, state, written):
             os.close(fd)
+
+
+def _checked(hello: Hello | None, disks: Placeholders) -> Hello:
+    """What the guest said of itself, where machines with such disks can start from it. Raises MvmnixError."""
+    if hello is None:
+        raise MvmnixError("the guest never reported", hint="try again: mvm warm")
+    if disks != NO_PLACEHOLDERS and not hello.binds_disks_late:
+        why = "the image is of an older mvm, and its guests know their disks before they are told anything"
+        raise MvmnixError(why, hint="build the image again; or make a template without --shares and --data")
+    return hello
 
 
 def _shown(text: str) -> str:

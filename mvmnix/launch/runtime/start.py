@@ -50,6 +50,7 @@ from mvmnix.launch.runtime.vm_process import Guest, Preparation
 from mvmnix.launch.runtime.waiting import ClaimedGuest, WaitingMachine
 from mvmnix.launch.runtime.warm import template_key, warm_spec
 from mvmnix.launch.shares.setup import ShareContext, Shares
+from mvmnix.launch.templates.guest_memory import placeholder_disk
 from mvmnix.launch.templates.record import TemplateKey
 from mvmnix.launch.templates.store import NoTemplateError
 from mvmnix.launch.templates.template import Template
@@ -64,7 +65,7 @@ from mvmnix.plan.backend import Backend
 from mvmnix.plan.plan import Use
 from mvmnix.system import log
 from mvmnix.system.prctl import disable_core_dumps_and_tracing
-from mvmnix.vmm.port import Acceleration, LaunchSpec, SavedGuest
+from mvmnix.vmm.port import Acceleration, LaunchSpec, PlaceholderDisk, SavedGuest
 from mvmnix.vmm.tsc import TscClock
 
 #: What the guest's agent is told of its link.
@@ -138,11 +139,16 @@ def start_to_save(plan: VerifiedPlan, host: Host, saved: SavedGuest) -> tuple[Ma
     tsc = TscClock.start()
     with refusals_logged(plan, host):
         spec = replace(_settled(plan, host, tsc), saved=saved)
+        shares, disk = _placeholders(plan)
         try:
-            key = template_key(plan, host, spec)
-        except NoTemplateError as error:
-            raise UsageError(str(error), hint="such machines boot each time") from error
-        preparation = Preparation(host.hypervisor, host.jail, spec, network=_network(plan, host))
+            spec = _with_disks(spec, spec.tsc_khz, shares, disk)
+            key = _key_to_save(plan, host, spec)
+            preparation = Preparation(host.hypervisor, host.jail, spec, shares, disk, network=_network(plan, host))
+        except BaseException:
+            shares.close()
+            if disk is not None:
+                disk.release()
+            raise
     observations = _begun(plan, host, preparation, "", "")
     return _spawned(observations, preparation, _NO_SERVICES), key, spec.tsc_khz
 
@@ -179,6 +185,13 @@ def start_to_wait(plan: VerifiedPlan, host: Host) -> WaitingMachine:
             _forget_template(observations)
         raise
     return WaitingMachine(machine, spec, key, record, preparation.invocation)
+
+
+def _key_to_save(plan: VerifiedPlan, host: Host, spec: LaunchSpec) -> TemplateKey:
+    try:
+        return template_key(plan, host, spec)
+    except NoTemplateError as error:
+        raise UsageError(str(error), hint="such machines boot each time") from error
 
 
 def _begun(plan: VerifiedPlan, host: Host, preparation: Prepared, name: str, created: str) -> RunObservations:
@@ -301,7 +314,8 @@ def _prepared(
         network = _network(plan, host)
         config = _config(plan, host, services, shares.mounts)
         disk = PreparedDisk.ready(wanted.data, host.machines) if wanted.data else None
-        spec = replace(_settled(plan, host, tsc), tsc_khz=tsc.khz())
+        spec = _settled(plan, host, tsc)
+        spec = _with_disks(spec, tsc.khz(), shares, disk)
         if waiting is not None and (claimed := _claimed(waiting, plan, host, spec)) is not None:
             return config, claimed
         timed, template = _warmed(plan, host, spec, is_cold=is_cold)
@@ -327,6 +341,19 @@ def _claimed(waiting: WaitingMachine, plan: VerifiedPlan, host: Host, spec: Laun
     log.info("pools", "the machine %s is claimed", waiting.id)
     host.templates.close()
     return waiting.claim()
+
+
+def _with_disks(spec: LaunchSpec, tsc_khz: int, shares: Shares, disk: PreparedDisk | None) -> LaunchSpec:
+    """The machine with what a template's key counts."""
+    data = None if disk is None else disk.attachment
+    return replace(spec, tsc_khz=tsc_khz, memory=shares.memory, shares=shares.attachments, data=data)
+
+
+def _placeholders(plan: VerifiedPlan) -> tuple[Shares, PreparedDisk | None]:
+    """What stands for the disks of the machines that a template is for."""
+    wanted = plan.plan.placeholders
+    shares = Shares.of_placeholders([placeholder_disk() for _ in range(wanted.shares)])
+    return shares, PreparedDisk(PlaceholderDisk(placeholder_disk())) if wanted.data else None
 
 
 def _warmed(plan: VerifiedPlan, host: Host, spec: LaunchSpec, *, is_cold: bool) -> tuple[LaunchSpec, Template | None]:

@@ -10,6 +10,7 @@ from mvmnix.launch.templates.record import TemplateKey, TemplateRecord
 from mvmnix.launch.templates.store import NoTemplateError
 from mvmnix.launch.templates.template import Template
 from mvmnix.plan.plan import Plan, Start
+from mvmnix.plan.share import ShareKind
 from mvmnix.sandbox.trusted_executables import program_identity
 from mvmnix.system.procfs import boot_id
 from mvmnix.vmm.port import Acceleration, LaunchSpec, SavedGuest
@@ -19,10 +20,13 @@ _TOLERANCE: Final = 300
 
 
 def template_key(plan: VerifiedPlan, host: Host, spec: LaunchSpec) -> TemplateKey:
-    """Return what a template for this machine depends on. Raises NoTemplateError for one that can't have any."""
+    """Return what a template for this machine, its disks included, depends on.
+
+    Raises NoTemplateError for one that can't have any.
+    """
     if not host.templates.are_allowed:
         raise NoTemplateError("the trust policy lets no machine start from a template")
-    if (why := _unfit(plan.plan, spec.acceleration)) or (manifest := plan.plan.manifest) is None:
+    if (why := _unfit(plan.plan, spec)) or (manifest := plan.plan.manifest) is None:
         raise NoTemplateError(why or "the plan names no manifest")
     if (emulation := host.hypervisor.emulation(spec.acceleration)) is None:
         raise NoTemplateError("the hypervisor can't save guests")
@@ -33,6 +37,8 @@ def template_key(plan: VerifiedPlan, host: Host, spec: LaunchSpec) -> TemplateKe
         memory_mib=spec.memory_mib,
         command_line=spec.command_line,
         network=plan.plan.network is not None,
+        images=len(spec.shares),
+        data=spec.data is not None,
         machine=emulation.machine,
         processor=emulation.processor,
         protocol=PROTOCOL_VERSION,
@@ -41,13 +47,15 @@ def template_key(plan: VerifiedPlan, host: Host, spec: LaunchSpec) -> TemplateKe
     )
 
 
-def _unfit(plan: Plan, acceleration: Acceleration) -> str:
+def _unfit(plan: Plan, spec: LaunchSpec) -> str:
     """Why no machine of this plan can start warm; "" where one can."""
     reasons = (
         (plan.start is Start.COLD, "the plan demands a cold start"),
-        (acceleration is not Acceleration.TCG, "a machine under KVM starts cold: that it can be saved isn't tested"),
-        (bool(plan.shares), "a machine with shares starts cold"),
-        (plan.data is not None, "a machine with a data disk starts cold"),
+        (
+            spec.acceleration is not Acceleration.TCG,
+            "a machine under KVM starts cold: that it can be saved isn't tested",
+        ),
+        (any(it.kind is ShareKind.VIRTIOFS for it in spec.shares), "a machine with a share that is served starts cold"),
     )
     return next((why for holds, why in reasons if holds), "")
 

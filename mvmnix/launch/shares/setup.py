@@ -74,6 +74,8 @@ class Shares:
         self._ready: list[_Ready] = []
         #: The guest's memory as a file that the servers map, where there is a server.
         self.memory: int | None = None
+        #: What stands for images in a machine that is saved.
+        self._placeholders = list[int]()
         #: Whether it is counted what the guest writes.
         self._limited = False
 
@@ -90,7 +92,7 @@ class Shares:
             if made._limited:
                 _refuse_unless(procfs.counts_written(), "any process")
             for number, share in enumerate(shares):
-                made._add(share, f"share{number}", directories, given)
+                made._add(share, _tag(number), directories, given)
             if made._servers:
                 made.memory = _memory(given.memory_mib * _MIB)
         except BaseException:
@@ -99,6 +101,13 @@ class Shares:
         finally:
             for fd in directories.values():
                 os.close(fd)
+        return made
+
+    @classmethod
+    def of_placeholders(cls, descriptors: Sequence[int]) -> Self:
+        """Return what has no share, but devices like those of so many images; takes over the descriptors."""
+        made = cls()
+        made._placeholders = [*descriptors]
         return made
 
     def _add(self, share: Share, tag: str, directories: dict[str, int], given: ShareContext) -> None:
@@ -135,7 +144,9 @@ class Shares:
     @property
     def attachments(self) -> tuple[Attachment, ...]:
         """The hypervisor's ends."""
-        return tuple(Attachment(it.mount.tag, it.descriptor, it.mount.kind) for it in self._ready)
+        shares = ((it.mount.tag, it.descriptor, it.mount.kind) for it in self._ready)
+        stand_ins = ((_tag(number), fd, ShareKind.EROFS) for number, fd in enumerate(self._placeholders))
+        return tuple(Attachment(*each) for each in (*shares, *stand_ins))
 
     def start(self) -> None:
         """Start the servers, from the thread that will live as long. Raises ProcessError.
@@ -174,6 +185,8 @@ class Shares:
         """Close what is the hypervisor's, once it has it or will never have it."""
         for it in self._ready:
             it.source.release()
+        while self._placeholders:
+            os.close(self._placeholders.pop())
         if self.memory is not None:
             os.close(self.memory)
             self.memory = None
@@ -203,6 +216,11 @@ class Shares:
         for _, server in self._servers:
             server.close(loop)
         self._ready = []
+
+
+def _tag(number: int) -> str:
+    """By what the guest knows a share: of machines that start from one template, the same."""
+    return f"share{number}"
 
 
 def _judge(shares: Sequence[Share], given: ShareContext) -> dict[str, int]:

@@ -31,6 +31,15 @@ def make_shared(size: int, name: str) -> int:
     return fd
 
 
+def placeholder_disk() -> int:
+    """Return a descriptor, for reading, of memory that no process can change: a disk of zeros, which no guest reads."""
+    memory = store.sealed_memory(_ZEROS, name="mvmnix-placeholder")
+    try:
+        return os.open(f"/proc/self/fd/{memory}", os.O_RDONLY | os.O_CLOEXEC)
+    finally:
+        os.close(memory)
+
+
 def blocks(fd: int) -> Iterator[tuple[int, bytes]]:
     """Yield offsets and bytes of the blocks that hold anything, in order."""
     size, at = os.fstat(fd).st_size, 0

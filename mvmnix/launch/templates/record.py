@@ -23,10 +23,10 @@ class TemplateKey:
     """What a template depends on: a machine whose key is another one can't start from it.
 
     `manifest` is the image's, by digest; `command_line` the plan's, without what the hypervisor adds; `network`
-    whether it has a network device; `machine` and
-    `processor` are what the guest sees, in the hypervisor's words. `programs` are
-    the hypervisor, its firmware and what else it reads, by path, device, inode, size and times of the file: while the
-    host has booted once, no other bytes have these. `boot` is that boot of the host, by its id.
+    whether it has a network device; `images` how many images of shares it has on disks, and `data` whether it has a
+    data disk: what is on them is in no template. `machine` and `processor` are what the guest sees, in the hypervisor's
+    words. `programs` are the hypervisor, its firmware and what else it reads, by path, device, inode, size and times of
+    the file: while the host has booted once, no other bytes have these. `boot` is that boot of the host, by its id.
     """
 
     manifest: Digest
@@ -34,6 +34,8 @@ class TemplateKey:
     memory_mib: int
     command_line: str
     network: bool
+    images: int
+    data: bool
     machine: str
     processor: str
     protocol: int
@@ -53,6 +55,8 @@ class TemplateKey:
             "memoryMiB": self.memory_mib,
             "commandLine": self.command_line,
             "network": self.network,
+            "shareImages": self.images,
+            "data": self.data,
             "machine": self.machine,
             "processor": self.processor,
             "protocol": self.protocol,

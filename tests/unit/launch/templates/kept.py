@@ -21,6 +21,8 @@ KEY = TemplateKey(
     memory_mib=96,
     command_line="console=ttyS0",
     network=False,
+    images=0,
+    data=False,
     machine="microvm",
     processor="max",
     protocol=PROTOCOL_VERSION,
