@@ -29,7 +29,7 @@ SIZE = 16 << 20
 def data(tmp_path: Path) -> Iterator[DataAttachment]:
     with Directory.create(str(tmp_path / "machines")) as directory:
         prepared = PreparedDisk.ready(DataDisk(16, "/tmp/data"), directory)
-    assert prepared.attachment is not None
+    assert isinstance(prepared.attachment, DataAttachment)
     yield prepared.attachment
     prepared.release()
 

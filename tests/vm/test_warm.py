@@ -1,6 +1,9 @@
 """Machines that start from a template, in real jails: no twins, and cold where the template isn't good."""
 
+import hashlib
 import json
+import os
+import subprocess
 import time
 from collections.abc import Set as AbstractSet
 from pathlib import Path
@@ -8,8 +11,10 @@ from pathlib import Path
 import pytest
 
 from mvmnix.keys import Role
+from mvmnix.launch.templates import guest_memory
 from mvmnix.machines.ending import EndReason
 from mvmnix.machines.receipt import Receipt, from_statement
+from mvmnix.plan.share import ShareKind
 from mvmnix.provenance.bundle import statement
 from mvmnix.provenance.verify.authentication import authenticate
 from tests.conftest import World
@@ -116,12 +121,125 @@ def test_a_plan_that_demands_a_cold_start_boots(warmed: World) -> None:
     assert len(templates(warmed)) == 1
 
 
-def test_a_machine_with_a_share_starts_cold(warmed: World, tmp_path: Path) -> None:
-    (tmp_path / "shared").mkdir()
-    receipt, told = started(warmed, "--share", f"{tmp_path}/shared:/tmp/shared", HELLO, *TRUE)
-    assert receipt.observed.template is None
-    assert "a machine with shares starts cold" in told
+def test_a_machine_with_shares_starts_from_no_template_without_disks(warmed: World, tmp_path: Path) -> None:
+    shared = tmp_path.resolve() / "shared"
+    shared.mkdir()
+    for words, why in {
+        f"{shared}:/tmp/shared": "no template is kept for it",
+        f"{shared}:/tmp/shared:ro,follow": "a machine with a share that is served starts cold",
+    }.items():
+        receipt, told = started(warmed, "--share", words, HELLO, *TRUE)
+        assert (receipt.observed.template, why in told) == (None, True)
     assert len(templates(warmed)) == 1
+
+
+#: What a guest finds in its two shares: of each file its size and digest, and the kernel's list of disks.
+READ = """
+bb=/bin/busybox
+cd /opt
+for file in $($bb find a b -type f | $bb sort); do
+  $bb stat -c '%n %s' $file; $bb sha256sum <$file
+done
+$bb cat /proc/partitions
+"""
+
+
+def content(place: Path, *sizes: int) -> list[str]:
+    """Files of such sizes; what a guest is to find in them."""
+    place.mkdir(parents=True)
+    found = []
+    for number, size in enumerate(sizes):
+        data = os.urandom(size)
+        (place / str(number)).write_bytes(data)
+        found += [f"{place.name}/{number} {size}", f"{hashlib.sha256(data).hexdigest()}  -"]
+    return found
+
+
+def disks(lines: list[str]) -> list[int]:
+    """KiB of the machine's disks, by /proc/partitions."""
+    return [int(words[2]) for line in lines if (words := line.split())[3:] and words[3].startswith("vd")]
+
+
+def test_two_of_one_template_read_their_own_shares_whole(warmed: World, tmp_path: Path) -> None:
+    place = tmp_path.resolve()
+    assert warmed.home.mvm("warm", HELLO, "--shares", "2", cwd=warmed.tree).returncode == 0
+    template, before = templates(warmed)[0], receipts(warmed).keys()
+    wanted = [
+        content(place / "1/a", 0, 1, 300_000) + content(place / "1/b", 5_000_000),
+        content(place / "2/a", 2_000_000, 10) + content(place / "2/b", 7),
+    ]
+    running = [
+        warmed.home.start(
+            *("run", *ANY, *(f"--share={place}/{number}/{name}:/opt/{name}" for name in "ab"), HELLO),
+            *("--", "/bin/busybox", "sh", "-c", READ),
+            cwd=warmed.tree,
+        )
+        for number in (1, 2)
+    ]
+    said = [process.communicate(timeout=PATIENCE) for process in running]
+    assert [process.returncode for process in running] == [0, 0], said
+    placeholder = guest_memory.placeholder_disk()
+    stood_in = os.fstat(placeholder).st_size >> 10
+    os.close(placeholder)
+    for (out, _), files_of in zip(said, wanted, strict=True):
+        lines = out.decode().splitlines()
+        assert lines[: len(files_of)] == files_of
+        sizes = disks(lines)
+        assert (len(sizes), stood_in in sizes) == (3, False)
+        assert max(sizes) > sum(int(line.split()[1]) for line in files_of[::2]) >> 11
+    found = [it.observed for it in receipts(warmed, before).values()]
+    assert {it.template for it in found} == {template["machine"]}
+    assert [[share.kind for share in it.shares] for it in found] == [[ShareKind.EROFS] * 2] * 2
+    assert len({share.image for it in found for share in it.shares}) == 4
+
+
+#: What a guest does with its data disk: more than its memory holds, read again.
+STORE = """
+bb=/bin/busybox
+cd /data
+$bb ls -A
+$bb df -k . | $bb tail -n 1
+$bb yes kept | $bb head -c 150000000 >file
+$bb sync
+$bb cksum <file
+"""
+
+
+def test_a_data_disk_has_its_plans_size_and_keeps_what_is_written(warmed: World) -> None:
+    assert warmed.home.mvm("warm", HELLO, "--data", cwd=warmed.tree).returncode == 0
+    template = templates(warmed)[0]
+    kept = subprocess.run(["/bin/sh", "-c", "yes kept | head -c 150000000 | cksum"], stdout=subprocess.PIPE, check=True)
+    for words, size, origin in (
+        (ANY, 192, template["machine"]),
+        (ANY, 256, template["machine"]),
+        (("--start", "cold"), 192, None),
+    ):
+        before = receipts(warmed).keys()
+        command = ("--", "/bin/busybox", "sh", "-c", STORE)
+        done = warmed.home.mvm("run", *words, f"--data={size}:/data", HELLO, *command, cwd=warmed.tree)
+        assert done.returncode == 0, done.stderr.decode()
+        empty, found = done.stdout.decode().splitlines()
+        assert size * 0.9 < int(empty.split()[1]) / 1024 <= size
+        assert found == kept.stdout.decode().strip()
+        (receipt,) = receipts(warmed, before).values()
+        assert receipt.observed.template == origin
+
+
+def test_shares_and_a_data_disk_and_a_template_of_each(warmed: World, tmp_path: Path) -> None:
+    place = tmp_path.resolve()
+    for words in (("--shares", "1", "--data"), ("--shares", "1")):
+        assert warmed.home.mvm("warm", HELLO, *words, cwd=warmed.tree).returncode == 0
+    only_shares, both, _ = templates(warmed)
+    wanted = content(place / "a", 100_000)
+    share, data = f"--share={place}/a:/opt/a", "--data=16:/data"
+    script = ("--", "/bin/busybox", "sh", "-c", "cd /opt; /bin/busybox sha256sum <a/0; echo x 2>/dev/null >/data/x")
+    for words, status, origin in (([share, data], 0, both), ([share], 1, only_shares), ([data], 0, None)):
+        before = receipts(warmed).keys()
+        done = warmed.home.mvm("run", *ANY, *words, HELLO, *script, cwd=warmed.tree)
+        assert done.returncode == status, done.stderr.decode()
+        assert done.stdout.decode().split("\n")[0] == (wanted[1] if share in words else "")
+        (receipt,) = receipts(warmed, before).values()
+        assert receipt.observed.template == (None if origin is None else origin["machine"])
 
 
 def test_another_policy_ends_it(warmed: World) -> None:

@@ -17,7 +17,7 @@ from mvmnix.launch.agent.transport import encode
 from mvmnix.model import User, Verb, Workload
 from mvmnix.system.loop import Loop
 from tests.patience import EVENT_PATIENCE
-from tests.unit.launch.fake_guest import FakeGuest
+from tests.unit.launch.fake_guest import AGENT, FakeGuest
 
 USER = User(1000, 1000)
 IDLE = float(EVENT_PATIENCE)
@@ -75,7 +75,7 @@ def talk(services: Services | None = None, **changes: object) -> Iterator[tuple[
     loop = Loop()
     with TemporaryDirectory() as root, FakeGuest(theirs, root=Path(root)) as guest:
         channel = Channel(ours, loop, services={80: services or Services()})
-        assert channel.wait_hello(idle=IDLE) == Hello(PROTOCOL_VERSION, "fake", "0.0")
+        assert channel.wait_hello(idle=IDLE) == Hello(PROTOCOL_VERSION, AGENT, "0.0")
         channel.configure(config(**changes), idle=IDLE)  # type: ignore[arg-type]
         yield channel, guest, loop
         channel.close()

@@ -9,7 +9,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
-from typing import Self
+from typing import Final, Self
 
 from mvmnix.launch.agent.frames import (
     INITIAL_WINDOW,
@@ -85,6 +85,8 @@ COPIES = {
     "/torn": record_head(Copied.FILE, mode=0o644, size=1 << 20) + bytes(1000),
 }
 _PORTION = 16384
+#: What it says of its version: that of an agent that binds disks late.
+AGENT: Final = "0.2.0"
 #: Of a guest in which nothing is and nothing can be made.
 _NO_FILES = Path("/proc/nonexistent")
 
@@ -156,7 +158,7 @@ class FakeGuest:
 
     def _main(self) -> None:
         try:
-            self._say(Hello(PROTOCOL_VERSION, "fake", "0.0"))
+            self._say(Hello(PROTOCOL_VERSION, AGENT, "0.0"))
             while self._turn():
                 pass
         except (ConnectionError, BrokenPipeError):

@@ -1,12 +1,13 @@
 """A plan is written and read back whole; what its predicate may not say is in test_verify.py, step 8."""
 
+import json
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from mvmnix.errors import ReasonCode
+from mvmnix.errors import ReasonCode, RefusedError
 from mvmnix.model import Posture, SystemCalls, User, Verb, Workload
 from mvmnix.plan import plan as plans
 from mvmnix.plan.backend import Backend
@@ -14,7 +15,7 @@ from mvmnix.plan.data_disk import DataDisk
 from mvmnix.plan.limits import PlanLimits
 from mvmnix.plan.network import Network
 from mvmnix.plan.network_endpoints import PublishedPort
-from mvmnix.plan.plan import Accelerator, Start, Timeouts, Use, Window
+from mvmnix.plan.plan import Accelerator, Placeholders, Start, Timeouts, Use, Window
 from mvmnix.plan.secret_reference import SecretReference, SecretTarget
 from mvmnix.plan.share import Access, Share
 from mvmnix.provenance.bundle import statement
@@ -60,6 +61,8 @@ def test_a_plan_for_an_image(world: World) -> None:
         {"workload": Workload((), {}, "/", User(1, 1)), "verbs": frozenset({Verb.EXEC})},
         {"use": Use.ONCE},
         {"use": Use.TEMPLATE, "workload": BARE},
+        {"use": Use.TEMPLATE, "workload": BARE, "placeholders": Placeholders(8, data=False)},
+        {"use": Use.TEMPLATE, "workload": BARE, "placeholders": Placeholders(0, data=True)},
         {"start": Start.COLD},
         {"vcpus": 64, "memory_mib": 2**20, "scratch_mib": 0},
         {"vcpus": 1, "memory_mib": 96, "scratch_mib": 2**20},
@@ -100,10 +103,12 @@ def test_round_trip(world: World, changes: dict[str, Any]) -> None:
         {"labels": {"A": "b"}},
         {"shares": (Share("/srv", "/data"), Share("/srv", "/data/in"))},
         {"shares": (Share("/srv", "/data"),), "data": DataDisk(32, "/data/in")},
+        {"placeholders": Placeholders(1)},
+        {"use": Use.ONCE, "placeholders": Placeholders(data=True)},
     ],
 )
 def test_what_makes_no_sense_is_no_plan(world: World, changes: dict[str, Any]) -> None:
-    words = r"port|verb|command|order|isolation|KVM|accelerates|may write to none|twice|label|within|lie over"
+    words = r"port|verb|command|order|isolation|KVM|accelerates|may write to none|twice|label|within|lie over|stand for"
     with pytest.raises(ValueError, match=words):
         world.plan(**changes)
 
@@ -124,6 +129,25 @@ def test_what_makes_no_sense_is_no_plan(world: World, changes: dict[str, Any]) -
 def test_the_guest_of_a_template_is_told_nothing(world: World, changes: dict[str, Any], name: str) -> None:
     with pytest.raises(ValueError, match=f"the guest of a template is told nothing, and the plan names {name}$"):
         world.plan(**({"use": Use.TEMPLATE, "workload": BARE} | changes))
+
+
+@pytest.mark.parametrize("shares", [-1, 9])
+def test_no_machine_has_so_many_shares(shares: int) -> None:
+    with pytest.raises(ValueError, match="up to 8 shares"):
+        Placeholders(shares)
+
+
+@pytest.mark.parametrize(
+    "value", [{"shares": 9, "data": False}, {"shares": 1}, {"shares": True, "data": False}, {"shares": 1, "data": 1}]
+)
+def test_disks_that_stand_for_others_are_a_number_and_a_flag(world: World, value: object) -> None:
+    plan = world.plan(use=Use.TEMPLATE, workload=BARE, placeholders=Placeholders(1))
+    written = json.loads(plans.plan_statement(plan).to_bytes())
+    assert written["predicate"]["placeholders"] == {"shares": 1, "data": False}
+    written["predicate"]["placeholders"] = value
+    with pytest.raises(RefusedError) as refused:
+        plans.from_statement(statement.parse(json.dumps(written).encode()))
+    assert set(refused.value.codes) == {ReasonCode.PLAN_MALFORMED}
 
 
 def test_what_starts_one_machine_at_most() -> None:

@@ -15,6 +15,7 @@ from mvmnix.vmm.port import (
     Emulation,
     LaunchSpec,
     NetworkAttachment,
+    PlaceholderDisk,
     SavedGuest,
 )
 from mvmnix.vmm.qemu import Qemu
@@ -190,6 +191,16 @@ def test_a_data_disk_is_encrypted_and_its_key_no_argument() -> None:
         ),
     )
     assert set(spec.descriptors) - set(SPEC.descriptors) == {20, 21, 22}
+
+
+def test_what_stands_for_a_data_disk_is_the_same_device_and_is_only_read() -> None:
+    spec = dataclasses.replace(SPEC, data=PlaceholderDisk(20))
+    encrypted = dataclasses.replace(SPEC, data=DataAttachment(20, 21, 22, 1 << 24))
+    plain, argv = QEMU.invocation(SPEC).argv, QEMU.invocation(spec).argv
+    device = QEMU.invocation(encrypted).argv[-2:]
+    image = BLOCKDEV.replace("root", "data").replace("fdset/1", "fdset/12")
+    assert argv == (*plain, "-add-fd", "fd=20,set=12", "-blockdev", image, *device)
+    assert (set(spec.descriptors) - set(SPEC.descriptors), PlaceholderDisk(20).size) == ({20}, 0)
 
 
 def test_no_file_system_is_served_without_memory_for_it() -> None:

@@ -74,6 +74,18 @@ def test_each_shape_has_its_own(warm: Station) -> None:
     assert len(listed(warm)) == 2
 
 
+def test_one_for_machines_with_disks_is_another_one(warm: Station) -> None:
+    reference = warm.flake()
+    for words in ((), ("--shares", "2"), ("--data",), ("--shares", "2", "--data")):
+        assert warm.mvm("warm", reference, *words).code == 0
+    assert len({each["key"] for each in listed(warm)}) == 4
+    assert started(warm, reference) is not None
+    assert warm.mvm("run", reference, "--data", "16:/data", "--", "true").code == 0
+    tail = [json.loads(line) for line in warm.mvm("audit", "tail").out.splitlines()]
+    assert "template" in [record["digests"] for record in tail if record["kind"] == "start"][-1]
+    assert warm.mvm("warm", reference, "--shares", "9").code == 2
+
+
 def test_one_is_removed_by_the_beginning_of_its_key(warm: Station) -> None:
     reference = warm.flake()
     for count in ("1", "2"):

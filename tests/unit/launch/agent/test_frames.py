@@ -412,3 +412,27 @@ def test_a_configuration_forgets_its_secrets_and_never_shows_them() -> None:
 def test_secrets_out_of_bounds(changes: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=r"secrets|variables"):
         config(**changes)
+
+
+@pytest.mark.parametrize(
+    ("agent", "is_late"),
+    [
+        *((version, True) for version in ("0.2.0", "0.2.1", "0.10.0", "1.0.0")),
+        *(
+            (version, False)
+            for version in (
+                "0.1.0",
+                "0.1.99",
+                "",
+                "fake",
+                "0.2",
+                "0.2.0-rc",
+                "0.2.0\n",
+                "-1.2.0",
+                "\N{ARABIC-INDIC DIGIT ONE}.2.0",
+            )
+        ),
+    ],
+)
+def test_which_agents_bind_disks_late(agent: str, is_late: bool) -> None:
+    assert Hello(2, agent, "6.12").binds_disks_late is is_late

@@ -29,7 +29,7 @@ def directory(tmp_path: Path) -> Iterator[Directory]:
 
 def ready(directory: Directory) -> tuple[PreparedDisk, DataAttachment]:
     prepared = PreparedDisk.ready(DISK, directory)
-    assert prepared.attachment is not None
+    assert isinstance(prepared.attachment, DataAttachment)
     return prepared, prepared.attachment
 
 

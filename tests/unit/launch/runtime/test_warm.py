@@ -20,6 +20,7 @@ from mvmnix.launch.runtime.host import Host
 from mvmnix.launch.runtime.save_template import save_template
 from mvmnix.launch.runtime.start import start_machine
 from mvmnix.launch.runtime.warm import template_key
+from mvmnix.launch.shares.image import ShareImage
 from mvmnix.launch.templates import guest_memory
 from mvmnix.launch.templates.store import KeptTemplate, NoTemplateError, Templates
 from mvmnix.launch.templates.template import NOTHING_HELD
@@ -27,14 +28,16 @@ from mvmnix.machines.ending import EndReason
 from mvmnix.machines.receipt import Receipt
 from mvmnix.model import Verb, Workload
 from mvmnix.plan.data_disk import DataDisk
-from mvmnix.plan.plan import Accelerator, Start, Timeouts, Use
+from mvmnix.plan.plan import Accelerator, Placeholders, Start, Timeouts, Use
 from mvmnix.plan.secret_reference import SecretReference, SecretTarget
-from mvmnix.plan.share import Share
+from mvmnix.plan.share import Share, ShareKind
+from mvmnix.system.store import is_sealed
 from mvmnix.vmm.boot_watchdog import StallReason
-from mvmnix.vmm.port import Acceleration, LaunchSpec
+from mvmnix.vmm.port import Acceleration, Attachment, DataAttachment, Invocation, LaunchSpec, PlaceholderDisk
 from mvmnix.vmm.tsc import TscClock
 from tests.descriptors import nothing_left_open
 from tests.patience import EVENT_PATIENCE, PATIENCE, SHORT
+from tests.unit.launch.fake_guest import AGENT
 from tests.unit.launch.fake_hypervisor import MEMORY, STATE, FakeHypervisor, Scenario
 from tests.unit.launch.house import House, house, nowhere
 
@@ -74,13 +77,12 @@ def template_plan(here: House, **changes: Any) -> VerifiedPlan:
     return here.verified()
 
 
-def save(here: House, scenario: Scenario = Scenario.BOOTS) -> KeptTemplate:
-    """Make a template; what is kept."""
+def save(here: House, scenario: Scenario = Scenario.BOOTS, **changes: Any) -> KeptTemplate:
+    """Make a template; what was kept last."""
     host = host_of(here, scenario)
-    with template_plan(here) as plan:
+    with template_plan(here, **changes) as plan:
         save_template(plan, host)
-    (kept,) = host.templates.list()
-    return kept
+    return max(host.templates.list(), key=lambda kept: kept.used)
 
 
 def run(here: House, host: Host, **changes: Any) -> Receipt:
@@ -110,7 +112,7 @@ def test_a_saved_machine_has_one_start_one_end_and_a_receipt(here: House) -> Non
     assert ended.reason is EndReason.SAVED
     (kept,) = host.templates.list()
     assert (kept.record.machine, kept.record.plan, kept.record.policy) == (begin.machine, digest, POLICY)
-    assert (kept.record.hello.agent, kept.record.hello.version) == ("fake", PROTOCOL_VERSION)
+    assert (kept.record.hello.agent, kept.record.hello.version) == (AGENT, PROTOCOL_VERSION)
     assert kept.record.tsc_khz == KHZ
 
 
@@ -179,9 +181,9 @@ def test_where_the_policy_lets_none_start_warm(here: House) -> None:
     assert run(here, replace(host_of(here), templates=templates)).observed.template is None
 
 
-def spec_of(plan: VerifiedPlan, acceleration: Acceleration = Acceleration.TCG) -> LaunchSpec:
+def spec_of(plan: VerifiedPlan, acceleration: Acceleration = Acceleration.TCG, **changes: Any) -> LaunchSpec:
     """The machine of a plan, as far as a template's key has it."""
-    return LaunchSpec(
+    spec = LaunchSpec(
         kernel=0,
         initrd=0,
         rootfs=0,
@@ -194,23 +196,127 @@ def spec_of(plan: VerifiedPlan, acceleration: Acceleration = Acceleration.TCG) -
         acceleration=acceleration,
         tsc_khz=KHZ,
     )
+    return replace(spec, **changes)
 
 
 def key_of(plan: VerifiedPlan, host: Host) -> Any:
     return template_key(plan, host, spec_of(plan))
 
 
-@pytest.mark.parametrize(
-    ("changes", "why"),
-    [
-        ({"shares": (Share.parse("/tmp:/tmp/shared"),)}, "a machine with shares starts cold"),
-        ({"data": DataDisk(16, "/tmp/data")}, "a machine with a data disk starts cold"),
-        ({"start": Start.COLD}, "the plan demands a cold start"),
-    ],
-)
-def test_what_starts_cold(here: House, changes: dict[str, Any], why: str) -> None:
+def test_a_plan_that_demands_a_cold_start_has_no_key(here: House) -> None:
+    with here.plan(start=Start.COLD) as plan, pytest.raises(NoTemplateError, match="the plan demands a cold start"):
+        key_of(plan, host_of(here))
+
+
+IMAGES = tuple(Attachment(f"share{number}", 20 + number, ShareKind.EROFS) for number in range(2))
+SERVED = Attachment("share2", 22, ShareKind.VIRTIOFS)
+
+
+def test_the_key_counts_disks_and_no_more(here: House) -> None:
     with here.plan() as plan:
-        assert warm._unfit(replace(plan.plan, **changes), Acceleration.TCG) == why
+        host, found = host_of(here), list[tuple[int, bool]]()
+        for images in (IMAGES[:0], IMAGES[:1], IMAGES):
+            for data in (None, DataAttachment(30, 31, 32, 1 << 24)):
+                key = template_key(plan, host, spec_of(plan, shares=images, data=data))
+                found.append((key.images, key.data))
+                stand_in = None if data is None else PlaceholderDisk(33)
+                others = tuple(replace(image, descriptor=40) for image in images)
+                assert template_key(plan, host, spec_of(plan, shares=others, data=stand_in)) == key
+        assert found == [(0, False), (0, True), (1, False), (1, True), (2, False), (2, True)]
+
+
+@pytest.mark.parametrize("shares", [(SERVED,), (*IMAGES, SERVED)])
+def test_a_machine_with_a_share_that_is_served_starts_cold(here: House, shares: tuple[Attachment, ...]) -> None:
+    with here.plan() as plan, pytest.raises(NoTemplateError, match="a machine with a share that is served starts cold"):
+        template_key(plan, host_of(here), spec_of(plan, shares=shares, memory=23))
+
+
+@pytest.fixture
+def shared(here: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Share, Share]:
+    """Two directories that a plan may share; their images are made without mkfs.erofs."""
+
+    def image(*_: object) -> ShareImage:
+        return ShareImage(guest_memory.placeholder_disk(), __file__, Digest.of(b""))
+
+    monkeypatch.setattr("mvmnix.launch.shares.setup.make_share_image", image)
+    for name in "ab":
+        (tmp_path / name).mkdir()
+    first, second = (Share(str(tmp_path / name), f"/tmp/{name}") for name in "ab")
+    return first, second
+
+
+def test_a_machine_with_disks_starts_from_a_template_with_as_many(here: House, shared: tuple[Share, Share]) -> None:
+    data = DataDisk(16, "/tmp/data")
+    bare, kept = save(here), save(here, placeholders=Placeholders(2, data=True))
+    receipt = run(here, host_of(here), shares=shared, data=data)
+    assert receipt.observed.template == kept.record.machine
+    assert [it.kind for it in receipt.observed.shares] == [ShareKind.EROFS] * 2
+    assert run(here, host_of(here)).observed.template == bare.record.machine
+    for changes in ({"shares": shared}, {"shares": shared[:1], "data": data}, {"data": data}):
+        assert run(here, host_of(here), **changes).observed.template is None
+
+
+def test_the_machine_of_a_template_has_as_many_disks_as_its_plan_says(
+    here: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    specs = list[LaunchSpec]()
+    invocation = FakeHypervisor.invocation
+
+    def noted(hypervisor: FakeHypervisor, spec: LaunchSpec) -> Invocation:
+        specs.append(spec)
+        return invocation(hypervisor, spec)
+
+    monkeypatch.setattr(FakeHypervisor, "invocation", noted)
+    save(here, placeholders=Placeholders(2, data=True))
+    (spec,) = specs
+    assert [(share.tag, share.kind) for share in spec.shares] == [("share0", "erofs"), ("share1", "erofs")]
+    assert isinstance(spec.data, PlaceholderDisk)
+    assert len({*spec.descriptors}) == len(spec.descriptors)
+
+
+def test_a_disk_that_stands_for_another_is_zeros_that_no_process_changes() -> None:
+    fd = guest_memory.placeholder_disk()
+    try:
+        assert is_sealed(fd)
+        assert os.pread(fd, 1 << 20, 0) == bytes(os.fstat(fd).st_size)
+        assert os.fstat(fd).st_size % 512 == 0 < os.fstat(fd).st_size
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.write(fd, b"x")
+    finally:
+        os.close(fd)
+
+
+def test_an_agent_that_knows_its_disks_early_leaves_no_template_with_any(
+    here: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mvmnix.launch.agent.frames._BINDS_LATE", (0, 3, 0))
+    host = host_of(here)
+    for placeholders in (Placeholders(1), Placeholders(data=True)):
+        with template_plan(here, placeholders=placeholders) as plan, nothing_left_open():
+            with pytest.raises(MvmnixError, match="the image is of an older mvm") as failed:
+                save_template(plan, host)
+            assert "build the image again" in str(failed.value.hint)
+    assert host.templates.list() == ()
+    assert save(here).record.hello.agent == AGENT, "without disks it does"
+
+
+@pytest.mark.parametrize("failing", ["template_key", "Preparation"])
+def test_what_stands_for_disks_is_closed_where_no_machine_starts(
+    here: House, monkeypatch: pytest.MonkeyPatch, failing: str
+) -> None:
+    save(here)
+
+    def fails(*_: object, **__: object) -> None:
+        raise NoTemplateError("none")
+
+    monkeypatch.setattr(f"mvmnix.launch.runtime.start.{failing}", fails)
+    host = host_of(here)
+    with (
+        template_plan(here, placeholders=Placeholders(2, data=True)) as plan,
+        nothing_left_open(),
+        pytest.raises((UsageError, NoTemplateError)),
+    ):
+        save_template(plan, host)
 
 
 def test_a_machine_under_kvm_starts_cold(here: House) -> None:

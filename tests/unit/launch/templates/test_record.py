@@ -17,6 +17,8 @@ OTHERS: dict[str, object] = {
     "memory_mib": 97,
     "command_line": "console=ttyS1",
     "network": True,
+    "images": 1,
+    "data": True,
     "machine": "q35",
     "processor": "qemu64",
     "protocol": KEY.protocol + 1,
