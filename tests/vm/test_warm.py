@@ -193,35 +193,33 @@ def test_two_of_one_template_read_their_own_shares_whole(warmed: World, tmp_path
     assert len({share.image for it in found for share in it.shares}) == 4
 
 
-#: What a guest does with its data disk: more than its memory holds, read again.
+#: What a guest does with its data disk: what it wrote is read from the disk again.
 STORE = """
 bb=/bin/busybox
 cd /data
 $bb ls -A
 $bb df -k . | $bb tail -n 1
-$bb yes kept | $bb head -c 150000000 >file
+$bb yes kept | $bb head -c 10000000 >file
 $bb sync
-$bb md5sum <file
+$bb dd if=file iflag=direct bs=64k 2>/dev/null | $bb md5sum
 """
 
 
 def test_a_data_disk_has_its_plans_size_and_keeps_what_is_written(warmed: World) -> None:
     assert warmed.home.mvm("warm", HELLO, "--data", cwd=warmed.tree).returncode == 0
     template = templates(warmed)[0]
-    kept = subprocess.run(
-        ["/bin/sh", "-c", "yes kept | head -c 150000000 | md5sum"], stdout=subprocess.PIPE, check=True
-    )
+    kept = subprocess.run(["/bin/sh", "-c", "yes kept | head -c 10000000 | md5sum"], stdout=subprocess.PIPE, check=True)
     for words, size, origin in (
-        (ANY, 192, template["machine"]),
-        (ANY, 256, template["machine"]),
-        (("--start", "cold"), 192, None),
+        (ANY, 16, template["machine"]),
+        (ANY, 48, template["machine"]),
+        (("--start", "cold"), 16, None),
     ):
         before = receipts(warmed).keys()
         command = ("--", "/bin/busybox", "sh", "-c", STORE)
         done = warmed.home.mvm("run", *words, f"--data={size}:/data", HELLO, *command, cwd=warmed.tree)
         assert done.returncode == 0, done.stderr.decode()
         empty, found = done.stdout.decode().splitlines()
-        assert size * 0.9 < int(empty.split()[1]) / 1024 <= size
+        assert size * 0.75 < int(empty.split()[1]) / 1024 <= size
         assert found == kept.stdout.decode().strip()
         (receipt,) = receipts(warmed, before).values()
         assert receipt.observed.template == origin
@@ -229,8 +227,8 @@ def test_a_data_disk_has_its_plans_size_and_keeps_what_is_written(warmed: World)
 
 def test_shares_and_a_data_disk_and_a_template_of_each(warmed: World, tmp_path: Path) -> None:
     place = tmp_path.resolve()
-    for words in (("--shares", "1", "--data"), ("--shares", "1")):
-        assert warmed.home.mvm("warm", HELLO, *words, cwd=warmed.tree).returncode == 0
+    for shape in (("--shares", "1", "--data"), ("--shares", "1")):
+        assert warmed.home.mvm("warm", HELLO, *shape, cwd=warmed.tree).returncode == 0
     only_shares, both, _ = templates(warmed)
     wanted = content(place / "a", 100_000)
     share, data = f"--share={place}/a:/opt/a", "--data=16:/data"
