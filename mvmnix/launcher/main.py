@@ -32,6 +32,7 @@ _IMPORTED: Final = (
     "mvmnix.machines.names",
     "mvmnix.network.host.setup",
     "mvmnix.provenance.policy.policy_files",
+    "shutil",
 )
 
 

@@ -38,6 +38,8 @@ END: Final = "end.note"
 REGISTER: Final = "register.lock"
 #: What may lie in a directory before its status does.
 _HALF_MADE: Final = frozenset({LOCK, PLAN})
+#: States that no machine is in after the host's crash, whichever of them its file has then.
+_OF_A_RUNNING_SYSTEM: Final = frozenset({MachineState.RUNNING, MachineState.PAUSED, MachineState.STOPPING})
 _KIB: Final = 1024
 _STATUS_LIMIT: Final = 65536
 _BUNDLE_LIMIT: Final = 16 * 1024 * 1024
@@ -105,7 +107,7 @@ class MachineHome:
             exit_code=exit_code,
             started=started or self.status.started,
         )
-        self._directory.write_atomic(STATUS, self.status.to_bytes())
+        self._directory.write_atomic(STATUS, self.status.to_bytes(), durable=state not in _OF_A_RUNNING_SYSTEM)
         log.info("machine", "%s is %s", self.status.machine, state)
 
     def console(self, kib: int | None) -> "BoundedLog":
@@ -163,7 +165,7 @@ class MachineHome:
     def close(self) -> None:
         """Let go of the lock: from now on the machine has no supervisor."""
         if self._directory.fd >= 0:
-            self._directory.remove(control_socket.NAME)
+            self._directory.remove(control_socket.NAME, durable=False)
         self._lock.release()
         self._directory.close()
 

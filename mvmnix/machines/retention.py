@@ -49,7 +49,7 @@ class Retention(StrEnum):
 def mark(machines: Directory, machine: str, kind: MachineKind) -> None:
     """Have a machine removed once it has ended and so many younger ones of its kind have, too."""
     with suppress(FileNotFoundError), machines.existing(machine) as directory:  # it may be removed already
-        directory.write_atomic(MARK, kind.encode())
+        directory.write_atomic(MARK, kind.encode(), durable=False)
 
 
 def prune(machines: Directory, kind: MachineKind, notice: Callable[[str], None]) -> None:
@@ -82,8 +82,11 @@ def _remove(machines: Directory, machine: str) -> None:
     Its mark goes late, so that the next time it is removed to the end, and its status last of all.
     """
     with machines.existing(machine) as directory:
-        others = (name for name in directory.names() if name not in {MARK, STATUS})
-        for name in (*others, MARK, STATUS):
+        for name in directory.names():
+            if name not in {MARK, STATUS}:
+                directory.remove(name, durable=False)
+        directory.sync()
+        for name in (MARK, STATUS):
             directory.remove(name)
     machines.remove_tree(machine)
 

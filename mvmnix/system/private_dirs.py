@@ -107,15 +107,18 @@ class Directory:
             )
         return data
 
-    def write_atomic(self, name: str, data: bytes, mode: int = 0o600) -> None:
-        """Put `data` under `name`, durably: after a crash at any moment the old or the new file is there, whole."""
+    def write_atomic(self, name: str, data: bytes, mode: int = 0o600, *, durable: bool = True) -> None:
+        """Put `data` under `name`: after a crash at any moment the old or the new file is there, whole.
+
+        Once this has returned it is the new one, unless that is of no matter to the caller (`durable`).
+        """
         temporary, fd = self.create_temporary(_component(name)[:200], mode)
         try:
             with os.fdopen(fd, "wb") as file:
                 file.write(data)
                 file.flush()
                 os.fsync(fd)
-                self.rename(temporary, name)  # before it is closed, or a sweep might come first
+                self.rename(temporary, name, durable=durable)  # before it is closed, or a sweep might come first
         except BaseException:
             self.remove(temporary)
             raise
@@ -178,14 +181,15 @@ class Directory:
             return False
         return True
 
-    def remove(self, name: str) -> None:
-        """Remove a file, if it is there."""
+    def remove(self, name: str, *, durable: bool = True) -> None:
+        """Remove a file, if it is there, durably unless it is of no matter whether it is back after a crash."""
         try:
             with self._judged(name):
                 os.unlink(_component(name), dir_fd=self.fd)
         except FileNotFoundError:
             return
-        self.sync()
+        if durable:
+            self.sync()
 
     def remove_tree(self, name: str) -> None:
         """Remove a directory with all that is in it, following no symbolic link. Raises FileNotFoundError."""

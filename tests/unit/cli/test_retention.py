@@ -157,11 +157,11 @@ def test_a_removal_that_is_killed_leaves_nothing_broken(forgetful: Station, done
     assert 2 < len(list(doomed.iterdir())) <= 8
     left = [done]
 
-    def dies(directory: Directory, name: str) -> None:
+    def dies(directory: Directory, name: str, **durable: bool) -> None:
         if directory.path == str(doomed) and not left[0]:
             raise KeyboardInterrupt
         left[0] -= directory.path == str(doomed)
-        remove(directory, name)
+        remove(directory, name, **durable)
 
     remove = Directory.remove
     with forgetful.monkeypatch.context() as patched:

@@ -130,7 +130,7 @@ def be_deadly(step: Step, moment: Moment, started: Path) -> None:
         if hit and moment is Moment.BEFORE:
             die()
         if hit and moment is Moment.IN_BETWEEN:
-            Directory.rename = lambda *_: die()  # type: ignore[method-assign]
+            Directory.rename = lambda *_, **_more: die()  # type: ignore[method-assign]
         advance(self, state, **more)
         if hit:
             die()
@@ -266,7 +266,7 @@ def test_a_machine_that_never_started(here: House, place: str) -> None:
             with suppress(BaseException):
                 host = here.host()
                 if place == "status":
-                    Directory.rename = lambda *_: die()  # type: ignore[method-assign]
+                    Directory.rename = lambda *_, **_more: die()  # type: ignore[method-assign]
                 else:
                     AuditLog.append = lambda *_: die()  # type: ignore[method-assign]
                 run_foreground(plan, host, stdout=nowhere, stderr=nowhere)

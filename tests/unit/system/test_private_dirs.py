@@ -550,6 +550,20 @@ def test_what_is_made_is_durable_before_anything_is_in_it(home: Path, monkeypatc
     assert calls[:4] == [("mkdir", "a"), ("fsync", str(home)), ("mkdir", "b"), ("fsync", str(home / "a"))]
 
 
+@pytest.mark.parametrize("durable", [True, False])
+def test_names_are_made_durable_unless_that_is_of_no_matter(
+    home: Path, monkeypatch: pytest.MonkeyPatch, durable: bool
+) -> None:
+    """The bytes of a file are in any case: a crash leaves none that is cut off."""
+    synced: list[bool] = []
+    monkeypatch.setattr(os, "fsync", lambda fd: synced.append(stat.S_ISDIR(os.fstat(fd).st_mode)))
+    with Directory.create(str(home / "a")) as directory:
+        synced.clear()
+        directory.write_atomic("name", b"bytes", durable=durable)
+        directory.remove("name", durable=durable)
+    assert synced == ([False, True, True] if durable else [False])
+
+
 def test_what_is_trusted_and_closed_to_us_is_no_directory_of_ours(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Root's own, for an ordinary user: it is not refused, and not opened."""
     (home / "closed").mkdir(mode=0o700)
