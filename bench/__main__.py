@@ -6,6 +6,7 @@
 """
 
 import argparse
+import compileall
 import os
 import sys
 import tempfile
@@ -17,6 +18,7 @@ from typing import Final, Protocol
 
 from rich.console import Console
 
+import mvmnix
 from bench.boots import boots
 from bench.callers import callers
 from bench.commands import asking
@@ -91,6 +93,7 @@ def main() -> int:
     given = parser.parse_args()
     if 0 in os.getresuid():
         parser.error("run it as a plain user, whose worlds and machines it makes")
+    _compile()
     with _place(given.world) as place:
         measured = {name: partial(_measure, given, name, place) for name in _chosen(given)}
         if given.what != "report":
@@ -109,6 +112,13 @@ def _chosen(given: argparse.Namespace) -> tuple[str, ...]:
     if given.what != "report":
         return (given.what,)
     return tuple(dict.fromkeys(given.only or (name for name in _NAMES if name not in _PARTS)))
+
+
+def _compile() -> None:
+    """Compile mvm's modules, as an installation does, so that no command that is measured compiles them itself."""
+    if not compileall.compile_dir(Path(mvmnix.__file__).parent, quiet=2):
+        warning = "mvm's bytecode isn't current and can't be written: each command compiles its modules anew"
+        print(f"{warning}; run python -m compileall mvmnix as the tree's owner", file=sys.stderr)
 
 
 def _positive(text: str) -> int:
