@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 #: Bytes of a record, at most (launch/templates/record.py); forks have that module, and the launcher needs none.
 _LIMIT: Final = 65536
-#: Templates that are held, and bytes of memory that they may take together; the first that came go first.
+#: Templates that are held, and bytes of memory that they may take together; the least recently used one goes first.
 MOST_HELD: Final = 8
 MOST_BYTES: Final = 2 << 30
 _KEY: Final = 32
@@ -65,15 +65,22 @@ class HeldTemplates:
         return self._ours.fileno()
 
     def receive(self) -> None:
-        """Take one that was given, in the place of an older one of its key. What is no template is closed."""
+        """Take one packet of a fork's: a template, in the place of an older one of its key, or a word about one.
+
+        A key alone: it is let go of. A key and a salt: a machine starts from that one. What is neither is closed.
+        """
         try:
             packet = receive_packet(self._ours, _KEY + _SALT + _LIMIT, 2)
         except (OSError, PacketError):
             return
         if packet.sender is not None:
             packet.sender.close()
-        if len(packet.data) == _KEY and not packet.descriptors:
-            self._drop(packet.data)
+        key, salt = packet.data[:_KEY], packet.data[_KEY:]
+        if not packet.descriptors and (len(key), len(salt)) == (_KEY, 0):
+            self._drop(key)
+            return
+        if not packet.descriptors and (len(key), len(salt)) == (_KEY, _SALT):
+            self._note_use(key, salt)
             return
         memory, *others = packet.descriptors or (-1,)
         if len(packet.data) < _KEY + _SALT or len(others) != 1 or not all(map(store.is_sealed, packet.descriptors)):
@@ -89,6 +96,12 @@ class HeldTemplates:
         while len(self._held) > MOST_HELD or sum(each.size for each in self._held.values()) > MOST_BYTES:
             self._drop(next(iter(self._held)))
 
+    def _note_use(self, key: bytes, salt: bytes) -> None:
+        """Have one, unless it was replaced, be the last to go (a dict is in the order in which keys were added)."""
+        held = self._held.get(key)
+        if held is not None and held.said[:_SALT] == salt:
+            self._held[key] = self._held.pop(key)
+
     def _drop(self, key: bytes) -> None:
         if (held := self._held.pop(key, None)) is not None:
             held.close()
@@ -102,7 +115,7 @@ class HeldTemplates:
             yield given.state
 
     def take(self, key: "Digest") -> "Template | None":
-        """Return one with descriptors of the caller's own; None where it isn't held."""
+        """Return one with the caller's own descriptors, and tell the launcher of its use; None where it isn't held."""
         from mvmnix.launch.templates.record import TemplateRecord  # noqa: PLC0415 - forks have it
         from mvmnix.launch.templates.template import Template  # noqa: PLC0415 - as the line above
 
@@ -110,6 +123,8 @@ class HeldTemplates:
         if given is None:
             return None
         salt, record = given.said[:_SALT], TemplateRecord.from_bytes(given.said[_SALT:])
+        with suppress(OSError):  # the launcher has ended, or has much to take
+            send_packet(self._forks, key.raw + salt)
         memory = os.dup(given.memory)
         return Template(record, memory, guest_memory.reopened(given.state), salt)
 

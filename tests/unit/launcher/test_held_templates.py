@@ -113,7 +113,37 @@ def test_a_flood_is_bounded_by_number(held: HeldTemplates) -> None:
     for key in keys:
         given(held, key)
     assert count(held) == MOST_HELD
-    assert [held.take(key) for key in keys[:3]] == [None] * 3, "the first that came are gone"
+    assert [held.take(key) for key in keys[:3]] == [None] * 3, "unused, the first that came are gone"
+
+
+def use(held: HeldTemplates, key: Digest) -> None:
+    """Start from one as a fork does, and hear of it."""
+    found = held.take(key)
+    assert found is not None
+    found.close()
+    held.receive()
+
+
+def test_the_least_recently_used_one_makes_room(held: HeldTemplates) -> None:
+    keys = [Digest.of(b"%d" % number) for number in range(MOST_HELD + 2)]
+    for key in keys[:MOST_HELD]:
+        given(held, key)
+    use(held, keys[0])
+    use(held, keys[2])
+    for key in keys[MOST_HELD:]:
+        given(held, key)
+    assert count(held) == MOST_HELD
+    assert {key for key in keys if key.raw not in held._held} == {keys[1], keys[3]}
+
+
+@pytest.mark.parametrize("word", [KEY.digest.raw + bytes(32), Digest.of(b"another").raw + SALT], ids=["salt", "key"])
+def test_the_use_of_one_that_is_not_held_changes_nothing(held: HeldTemplates, word: bytes) -> None:
+    given(held)
+    given(held, Digest.of(b"1"))
+    before = [*held._held]
+    send_packet(held._forks, word)
+    held.receive()
+    assert [*held._held] == before
 
 
 def test_a_flood_is_bounded_by_memory(held: HeldTemplates, monkeypatch: pytest.MonkeyPatch) -> None:
