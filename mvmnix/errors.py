@@ -114,6 +114,7 @@ class ReasonCode(StrEnum):
     ACCELERATOR_UNAVAILABLE = "accelerator-unavailable"
     ISOLATION_UNAVAILABLE = "isolation-unavailable"
     HARDWARE_REQUIRED = "hardware-required"
+    TEMPLATE_FORBIDDEN = "template-forbidden"
     BACKEND_UNAVAILABLE = "backend-unavailable"
     LIMIT_UNAVAILABLE = "limit-unavailable"
     VERB_NOT_GRANTED = "verb-not-granted"

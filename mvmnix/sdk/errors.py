@@ -203,6 +203,7 @@ _FORBIDDEN: Final = frozenset(
         ReasonCode.IMPORT_FROM_DERIVATION,
         ReasonCode.STATE_LOCATION,
         ReasonCode.HARDWARE_REQUIRED,
+        ReasonCode.TEMPLATE_FORBIDDEN,
         *(code for code in ReasonCode if code.startswith("policy-")),
     }
 )

@@ -72,6 +72,7 @@ HINTS: Final[Mapping[Code, str]] = {
     Code.REBUILDS_MISSING: "hand in the bundles of other builders",
     Code.SIGNER_REVOKED: "by a signer that is not revoked",
     Code.HARDWARE_REQUIRED: "change [launch] in trust.toml",
+    Code.TEMPLATE_FORBIDDEN: "change [launch] in trust.toml: warm-starts",
     Code.PROVENANCE_MISMATCH: "hand in the bundle it was made with",
     Code.VERITY_MISMATCH: "build the image again",
     Code.PARTS_MISMATCH: "build the image again",

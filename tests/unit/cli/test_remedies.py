@@ -32,6 +32,7 @@ from tests.unit.cli.releases import signed as signed_claim
 from tests.unit.cli.remedy_hints import HINTS
 from tests.unit.cli.station import Station
 from tests.unit.cli.station import put as change_json
+from tests.unit.launch.fake_hypervisor import Scenario
 from tests.unit.provenance import foreign_world as foreign
 from tests.unit.provenance.world import Change, drop, put
 
@@ -330,6 +331,15 @@ def hardware_required(station: Station) -> Steps:
     yield run(station, flake)
 
 
+def template_forbidden(station: Station) -> Steps:
+    flake = flake_of(station)
+    station.hypervisor(restored=Scenario.BOOTS)
+    trust(station, 'isolation = "microvm"', 'isolation = "microvm"\nwarm-starts = false')
+    yield station.mvm("warm", flake)
+    policy(station, lambda it: it.replace("warm-starts = false", "").replace("serial = 2 ", "serial = 3 "))
+    yield station.mvm("warm", flake)
+
+
 def provenance_mismatch(station: Station) -> Steps:
     it = Export(station)
     bundle = signed(station)
@@ -397,6 +407,7 @@ ROWS: Final[Mapping[Code, Row]] = {
     Code.REBUILDS_MISSING: rebuilds_missing,
     Code.SIGNER_REVOKED: signer_revoked,
     Code.HARDWARE_REQUIRED: hardware_required,
+    Code.TEMPLATE_FORBIDDEN: template_forbidden,
     Code.PROVENANCE_MISMATCH: provenance_mismatch,
     Code.VERITY_MISMATCH: verity_mismatch,
     Code.PARTS_MISMATCH: parts_mismatch,

@@ -8,8 +8,11 @@ import pytest
 from mvmnix.machines.ending import EndReason
 from mvmnix.vmm.tsc import TscClock
 from tests.unit.cli.machines import kinds
+from tests.unit.cli.plans import log
 from tests.unit.cli.station import Station
 from tests.unit.launch.fake_hypervisor import Scenario
+
+REFUSED = 126
 
 
 @pytest.fixture
@@ -108,6 +111,20 @@ def test_where_the_hypervisor_saves_none(settled: Station) -> None:
     said = settled.mvm("warm", settled.flake())
     assert (said.code, "the hypervisor can't save guests" in said.err) == (2, True)
     assert listed(settled) == []
+
+
+def test_where_the_policy_lets_no_machine_start_warm_none_is_made_and_machines_boot(warm: Station) -> None:
+    reference = warm.flake()
+    assert warm.mvm("warm", reference).code == 0
+    policy = warm.config / "trust.toml"
+    text = policy.read_bytes().replace(b"serial = 1 ", b"serial = 2 ")
+    policy.write_bytes(text.replace(b'isolation = "microvm"', b'isolation = "microvm"\nwarm-starts = false'))
+    before = kinds(warm)
+    said = warm.mvm("warm", reference)
+    assert (said.code, "refused [template-forbidden]" in said.err) == (REFUSED, True)
+    assert log(warm)[-1]["reasons"] == ["template-forbidden"]
+    assert kinds(warm)[len(before) :] == ["refusal"]
+    assert started(warm, reference) is None
 
 
 def test_another_policy_removes_them(warm: Station) -> None:

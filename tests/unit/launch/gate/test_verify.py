@@ -18,12 +18,12 @@ from mvmnix.digest import Digest
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError
 from mvmnix.launch.gate import checks, verify
 from mvmnix.launch.gate.verify import VerifiedPlan
-from mvmnix.model import Posture, SystemCalls, Verb
+from mvmnix.model import Posture, SystemCalls, User, Verb, Workload
 from mvmnix.plan.backend import Backend
 from mvmnix.plan.limits import PlanLimits
 from mvmnix.plan.network import Network, parse_rules
 from mvmnix.plan.network_endpoints import UpstreamProxy
-from mvmnix.plan.plan import Accelerator, Window
+from mvmnix.plan.plan import Accelerator, Use, Window
 from mvmnix.provenance.isolation import Isolation
 from mvmnix.provenance.verify import authentication as authenticator
 from mvmnix.system import store
@@ -194,6 +194,11 @@ PREDICATE = ("predicate",)
 VARIATION = {"hostname": "other", "clockOffsetSeconds": 60, "directoryOrder": "reversed"}
 MALFORMED = ReasonCode.PLAN_MALFORMED
 PROXIED = Network(parse_rules(["https://api.example.com"], []), proxy=UpstreamProxy("proxy.example.com", 3128))
+TEMPLATE: dict[str, Any] = {
+    "use": Use.TEMPLATE,
+    "workload": Workload((), {}, "/", User(1000, 1000)),
+    "verbs": frozenset[Verb](),
+}
 CONTAINER: dict[str, Any] = {"backend": Backend.CONTAINER, "isolation": Isolation.CONTAINER}
 ROWS = (
     # 1 to 5: who signed
@@ -279,6 +284,12 @@ ROWS = (
         ReasonCode.NETWORK_FORBIDDEN,
         policy('"microvm"', '"microvm"\nnetwork-proxy = false', network=PROXIED),
         "a proxy, where the policy refuses them",
+    ),
+    Row(
+        11,
+        ReasonCode.TEMPLATE_FORBIDDEN,
+        policy('"microvm"', '"microvm"\nwarm-starts = false', **TEMPLATE),
+        "a template, where the policy lets no machine start from one",
     ),
     # 12: command line
     *(
