@@ -15,7 +15,7 @@ _MODULES = {
         *("NotVerified", "OutcomeUnknown", "OutputLimitExceeded", "PolicyRefused", "Refused", "SetupMissing"),
         *("TimedOut", "Unreachable"),
     ),
-    "sdk.results": ("ExitEvent", "LogPiece", "MachineEnd", "MachineInfo", "OutputEvent", "Result"),
+    "sdk.results": ("ExitEvent", "LogPiece", "MachineEnd", "MachineInfo", "OutputEvent", "Result", "Template"),
     "sdk.values": ("Allow", "Deny", "Preset", "Publish", "Secret", "Share"),
 }
 __all__ = ["aio", *(name for names in _MODULES.values() for name in names)]  # noqa: PLE0604 - names, by module

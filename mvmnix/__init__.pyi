@@ -43,6 +43,7 @@ from mvmnix.sdk.results import MachineEnd as MachineEnd
 from mvmnix.sdk.results import MachineInfo as MachineInfo
 from mvmnix.sdk.results import OutputEvent as OutputEvent
 from mvmnix.sdk.results import Result as Result
+from mvmnix.sdk.results import Template as Template
 from mvmnix.sdk.values import Allow as Allow
 from mvmnix.sdk.values import Deny as Deny
 from mvmnix.sdk.values import Preset as Preset
@@ -96,6 +97,7 @@ __all__ = [
     "SetupMissing",
     "Share",
     "Stream",
+    "Template",
     "TimedOut",
     "Unreachable",
     "Verdict",

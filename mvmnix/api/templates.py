@@ -1,17 +1,22 @@
 """Makes, lists and removes templates: guests that wait, told nothing, for machines of their image to go on from."""
 
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Final
 
 from mvmnix.api.admission import open_templates
 from mvmnix.api.context import Context
+from mvmnix.api.frontend import SILENT_PROGRESS, Progress
+from mvmnix.api.image_builder import open_image_builder
 from mvmnix.api.launch import StartOptions, save_machine
+from mvmnix.api.machine_store import put_in_order
 from mvmnix.api.plans import sign_plan
+from mvmnix.api.source_refs import KeptImage, SourceRef
 from mvmnix.clock import now
 from mvmnix.digest import Digest
 from mvmnix.errors import UsageError
 from mvmnix.images.store import VerifiedImage
-from mvmnix.launch.control.drivers import Steps
+from mvmnix.launch.control.drivers import run
 from mvmnix.launch.control.start_messages import Ended
 from mvmnix.launch.templates.record import TemplateRecord
 from mvmnix.launch.templates.store import KeptTemplate
@@ -61,17 +66,39 @@ def draft_untold_plan(context: Context, finished: VerifiedImage, shape: MachineS
     )
 
 
+def prepare_template(
+    context: Context,
+    source: SourceRef | KeptImage,
+    shape: MachineShape,
+    stack: ExitStack,
+    progress: Progress = SILENT_PROGRESS,
+) -> bytes:
+    """Find or build an image, and return the signed plan for a template of it, to be handed to `save_machine`.
+
+    The image can't be removed until `stack` is closed. Raises as `sign_plan` and api/image_builder.py do.
+    """
+    put_in_order(context.roots, context.machines, context.frontend)
+    stack.enter_context(context.working())
+    with open_image_builder(context, progress) as images:
+        finished = images.image(source)
+    return sign_plan(context, draft_untold_plan(context, finished, shape, Use.TEMPLATE))
+
+
 def make_template(
-    context: Context, finished: VerifiedImage, shape: MachineShape, options: StartOptions
-) -> Steps[Ended]:
+    context: Context,
+    source: SourceRef | KeptImage,
+    shape: MachineShape,
+    options: StartOptions,
+    progress: Progress = SILENT_PROGRESS,
+) -> Ended:
     """Have a template made by a machine of its own, in the place of an older one; return how that machine ended.
 
-    Raises as `sign_plan` and api/launch.py do; MvmnixError where it can't be kept.
+    Raises as `prepare_template` and api/launch.py do; MvmnixError where it can't be kept.
     """
-    bundle = sign_plan(context, draft_untold_plan(context, finished, shape, Use.TEMPLATE))
-    ended = yield from save_machine(context, bundle, options)
-    open_templates(context).prune(boot_id())
-    return ended
+    with ExitStack() as stack:
+        bundle = prepare_template(context, source, shape, stack, progress)
+        progress.step("saving a guest that was told nothing")
+        return run(save_machine(context, bundle, options))
 
 
 def list_templates(context: Context) -> tuple[KeptTemplate, ...]:
@@ -99,4 +126,5 @@ def remove_templates(context: Context, names: Words) -> tuple[Digest, ...]:
 
 
 def _is_named(record: TemplateRecord, text: str) -> bool:
-    return record.image == text or (len(text) >= _LEAST_PREFIX and record.key.hex.startswith(text))
+    digits = text.removeprefix("sha256:")
+    return record.image == text or (len(digits) >= _LEAST_PREFIX and record.key.hex.startswith(digits))

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Self, Unpack
 
+from mvmnix.api.templates import MachineShape
 from mvmnix.api.verify.trust_choice import TrustChoice
 from mvmnix.audit.reading import SealedRecord
 from mvmnix.plan import plan as plans
@@ -14,6 +15,8 @@ from mvmnix.sdk.arguments import check_methods, checking
 from mvmnix.sdk.drive import run, work
 from mvmnix.sdk.images import AuditReport, Verdict
 from mvmnix.sdk.preparation import ImageFacts, SandboxOptions, Source
+from mvmnix.sdk.results import Template
+from mvmnix.words import Words
 
 
 @check_methods
@@ -50,6 +53,52 @@ class Image(ImageFacts):
     def verify(cls, directory: str | os.PathLike[str], *, bundle: str = "") -> Self:
         """Take an exported image through every step of a launch, under this user's policy. Raises NotVerified."""
         return cls._of(run(work(partial(images.verify_directory, directory, bundle))))
+
+    @staticmethod
+    def warm(
+        source: Source,
+        *,
+        vcpus: int | None = None,
+        memory_mib: int | None = None,
+        network: bool = False,
+        private_launcher: bool = False,
+    ) -> Template:
+        """Make a template of an image, in the place of an older one; machines of that shape then start from it.
+
+        A machine of its own boots for it, by a plan that is signed, and is saved before it is told anything.
+
+        Args:
+            source: As for `Sandbox.run`; a flake's image is built first if need be.
+            vcpus: Processors; as the image says where it is left out.
+            memory_mib: Memory in MiB; as the image says where it is left out.
+            network: The template is for machines with a network.
+            private_launcher: Start that machine from a child of this process, within its control group.
+
+        Raises:
+            PolicyRefused: The trust policy lets no machine start from a template, or requires KVM.
+            InvalidArgument: No machine has this shape, or the hypervisor here saves no guests.
+
+        """
+        shape = MachineShape(vcpus, memory_mib, network)
+        return run(images.warm(source, shape, private=private_launcher))
+
+    @staticmethod
+    def templates() -> tuple[Template, ...]:
+        """Return the templates that are of use, the last used one first; those of no use any more are removed."""
+        return run(work(images.list_kept_templates))
+
+    @staticmethod
+    def remove_templates(names: Words) -> tuple[str, ...]:
+        """Remove templates, and return their keys; machines that started from them go on.
+
+        Args:
+            names: Names of images, all of whose templates are meant, or keys, or at least 8 of their first digits.
+
+        Raises:
+            NotFound: One of them names no template; nothing is removed then.
+
+        """
+        return run(work(partial(images.remove_kept_templates, names)))
 
     @classmethod
     def _of(cls, facts: ImageFacts) -> Self:

@@ -70,6 +70,9 @@ CALLS: Final = {
     "mvm shell": "box.terminal()",
     "mvm stop": "box.stop()",
     "mvm verify": "mvmnix.verify([…])",
+    "mvm warm": "mvmnix.Image.warm(…)",
+    "mvm warm ls": "mvmnix.Image.templates()",
+    "mvm warm rm": "mvmnix.Image.remove_templates([…])",
 }
 #: What a help text has in the place of a value: SRC:DST:rw, NAME=VALUE, [IP:]HOST:GUEST, /DIRECTORY.
 _PLACEHOLDER: Final = r" (?:\[IP:\])?/?[A-Z]{3,}(?:[:=][A-Za-z]+)*(?![\w-])"

@@ -1,29 +1,41 @@
-"""Images, plans, verdicts and the audit log for programs: each operation a call that may block, and what it returns."""
+"""Images, templates, plans, verdicts, the audit log: operations for programs, which may block, and what they return."""
 
 import os
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from mvmnix.api.audit_check import check_own_log, read_events
+from mvmnix.api.context import Context
 from mvmnix.api.files import exists
 from mvmnix.api.image_builder import open_image_builder
 from mvmnix.api.images import export_image, find_images, list_images
+from mvmnix.api.launch import StartOptions, save_machine
 from mvmnix.api.plans import add_signature, draft_plan, refuse_early
 from mvmnix.api.source_refs import existing_source_ref
+from mvmnix.api.templates import MachineShape, list_templates, prepare_template, remove_templates
 from mvmnix.api.verify.artifacts import ArtifactVerdict, FailedArtifact, verify_artifacts
 from mvmnix.api.verify.image import verify_image
 from mvmnix.api.verify.trust_choice import TrustChoice
 from mvmnix.audit.reading import SealedRecord
 from mvmnix.errors import UsageError
 from mvmnix.images.store import VerifiedImage
+from mvmnix.launch.control.drivers import Steps
+from mvmnix.launch.templates.store import KeptTemplate
+from mvmnix.machines.retention import Retention
+from mvmnix.plan.fields import LEAST_MIB, MOST_MIB, MOST_VCPUS
 from mvmnix.plan.plan import Plan, plan_statement
 from mvmnix.provenance.verify.artifact_verifier import signer_of
 from mvmnix.provenance.verify.requirements import Requirements
-from mvmnix.sdk.errors import Cause, InvalidArgument, NotFound
-from mvmnix.sdk.preparation import ImageFacts, SandboxOptions, open_state, plan_terms, source_of
+from mvmnix.sdk.arguments import between
+from mvmnix.sdk.drive import WorkerStack, work
+from mvmnix.sdk.errors import Cause, Error, InvalidArgument, NotFound
+from mvmnix.sdk.preparation import ImageFacts, SandboxOptions, Source, open_state, plan_terms, source_of
+from mvmnix.sdk.results import Template
 from mvmnix.system.output_files import NewDirectory, NewFile
+from mvmnix.words import Words
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,15 +100,60 @@ def list_kept() -> tuple[ImageFacts, ...]:
         return tuple(facts_of(image.finished) for image in seen if image.finished is not None)
 
 
+def warm(source: Source, shape: MachineShape, *, private: bool) -> Steps[Template]:
+    """Make a template of a flake or a kept image, built first where need be; return it.
+
+    Raises InvalidArgument for a shape that no machine has, Error where it is larger than all templates may be.
+    """
+    between(shape.vcpus, "vcpus", 1, MOST_VCPUS)
+    between(shape.memory_mib, "memory_mib", LEAST_MIB, MOST_MIB)
+    opened = WorkerStack()
+
+    def prepare(stack: ExitStack) -> tuple[Context, bytes]:
+        context = open_state(stack)
+        return context, prepare_template(context, source_of(source), shape, stack)
+
+    try:
+        context, bundle = yield from work(partial(opened.run, prepare))
+        ended = yield from save_machine(context, bundle, StartOptions(retention=Retention.LAST, private=private))
+        kept = yield from work(list_kept_templates)
+    finally:
+        opened.close()
+    made = next((each for each in kept if each.machine == ended.machine), None)
+    if made is None:
+        raise Error("the template was removed at once: a newer one took its place, or there was no room for it")
+    return made
+
+
+def list_kept_templates() -> tuple[Template, ...]:
+    """Return the templates that are of use, the last used one first; others are removed."""
+    with ExitStack() as stack:
+        return tuple(map(_template, list_templates(open_state(stack))))
+
+
+def remove_kept_templates(names: Words) -> tuple[str, ...]:
+    """Remove templates by names of images, or keys or their beginnings; return their keys. Raises NotFound."""
+    with ExitStack() as stack:
+        context = open_state(stack)
+        try:
+            return tuple(map(str, remove_templates(context, names)))
+        except UsageError as error:
+            raise NotFound(error.message, hint=error.hint) from error
+
+
+def _template(kept: KeptTemplate) -> Template:
+    record = kept.record
+    shape = (record.vcpus, record.memory_mib)
+    return Template(str(record.key), record.image, *shape, record.machine, record.made, kept.size)
+
+
 def verify_directory(directory: str | os.PathLike[str], bundle: str) -> ImageFacts:
     """Take an exported image through every step of a launch, under this user's policy. Raises NotVerified."""
     with ExitStack() as stack:
         return facts_of(verify_image(open_state(stack).policy, Path(directory), bundle))
 
 
-def draft(
-    source: "str | os.PathLike[str] | ImageFacts", options: SandboxOptions, hours: float | None, *, single_use: bool
-) -> Plan:
+def draft(source: Source, options: SandboxOptions, hours: float | None, *, single_use: bool) -> Plan:
     """Draft a plan for an image that is found or built; it grants the verbs that are named, and no other."""
     wanted = plan_terms(options, hours, single_use=single_use)
     with ExitStack() as stack:

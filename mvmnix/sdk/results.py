@@ -69,3 +69,20 @@ class MachineInfo:
     """How it is doing: created, starting, running, paused, stopping, ended or dead."""
     labels: Mapping[str, str]
     created: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """A template: a guest that was saved before it was told anything, from which machines start in place of a boot."""
+
+    key: str
+    """Digest of what it depends on: image, shape, network or none, hypervisor, this boot of the host."""
+    image: str
+    """The image's name."""
+    vcpus: int
+    memory_mib: int
+    machine: str
+    """Id of the machine that left it, whose receipt and records say how it came to be."""
+    made: datetime
+    size: int
+    """Bytes of its file."""

@@ -15,12 +15,9 @@ from mvmnix.api import (
     list_templates,
     make_template,
     open_context,
-    open_image_builder,
-    put_in_order,
     remove_templates,
     runnable_ref,
 )
-from mvmnix.api import run as run_steps
 from mvmnix.cli.attached_run import private_option
 from mvmnix.cli.completers import flake_or_image
 from mvmnix.cli.options.output_format import OutputFormat, format_options
@@ -74,15 +71,11 @@ def make(
     A machine of its own boots for it, by a plan that the planner signs, and is saved before it is told anything.
     """
     wanted, shape = runnable_ref(flake), MachineShape(vcpus, memory_mib, network, shares, data)
-    with open_context(TERMINAL) as context, context.working():
-        put_in_order(context.roots, context.machines, TERMINAL)
-        with steps() as progress, open_image_builder(context, progress) as images:
-            finished = images.image(wanted)
-        click.echo(
-            run_steps(
-                make_template(context, finished, shape, StartOptions(retention=Retention.LAST, private=private))
-            ).machine
-        )
+    options = StartOptions(retention=Retention.LAST, private=private)
+    with open_context(TERMINAL) as context:
+        with steps() as progress:
+            ended = make_template(context, wanted, shape, options, progress)
+        click.echo(ended.machine)
 
 
 @warm.command()

@@ -8,7 +8,9 @@ import pytest
 from mvmnix import Deny, Secret, Share
 from mvmnix.keys import Role
 from mvmnix.sdk import errors
+from mvmnix.vmm.tsc import TscClock
 from tests.unit.cli.station import Station
+from tests.unit.launch.fake_hypervisor import Scenario
 from tests.unit.sdk.faces import Face, on_both
 
 pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
@@ -35,6 +37,42 @@ async def test_an_image_is_found_exported_and_verified(
     assert "mvmnix.Image.list()" in missing.value.hint
     with pytest.raises(errors.InvalidArgument):
         await face.Image.build(settled.path / "nosuch")
+
+
+@on_both
+async def test_a_template_is_made_listed_used_and_removed(
+    face: Face, settled: Station, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(TscClock, "khz", lambda _: 2_000_000)
+    settled.hypervisor(restored=Scenario.BOOTS)
+    flake = settled.flake(verbs=["exec"])
+    made = await face.Image.warm(flake)
+    other = await face.Image.warm("image:hello", vcpus=made.vcpus + 1, memory_mib=300)
+    assert (made.image, other.vcpus, other.memory_mib) == ("hello", made.vcpus + 1, 300)
+    assert {*await face.Image.templates()} == {made, other}
+    async with face.Sandbox.run(flake) as box:
+        begun = await face.Audit.events(box.id, last=None)
+    assert [str(each.record.digests["template"]) for each in begun if each.record.kind == "start"] == [made.key]
+    with pytest.raises(errors.NotFound, match="there is no template 'nosuch'"):
+        await face.Image.remove_templates(["hello", "nosuch"])
+    assert await face.Image.remove_templates([made.key]) == (made.key,)
+    assert await face.Image.remove_templates([other.key.removeprefix("sha256:")[:8]]) == (other.key,)
+    assert await face.Image.templates() == ()
+
+
+@on_both
+async def test_a_template_that_cannot_be_made(face: Face, guest: str, settled: Station) -> None:
+    for shape, name in (({"vcpus": 0}, "vcpus"), ({"memory_mib": 1}, "memory_mib")):
+        with pytest.raises(errors.InvalidArgument, match=f"{name} is "):
+            await face.Image.warm(guest, **shape)
+    with pytest.raises(errors.InvalidArgument, match="the hypervisor can't save guests"):
+        await face.Image.warm(guest)
+    policy = settled.config / "trust.toml"
+    text = policy.read_bytes().replace(b"serial = 1 ", b"serial = 2 ")
+    policy.write_bytes(text.replace(b'isolation = "microvm"', b'isolation = "microvm"\nwarm-starts = false'))
+    with pytest.raises(errors.PolicyRefused, match="template-forbidden"):
+        await face.Image.warm(guest)
+    assert await face.Image.templates() == ()
 
 
 @on_both
