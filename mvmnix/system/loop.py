@@ -8,6 +8,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
@@ -74,8 +75,8 @@ class Loop:
             self._selector.modify(fd, events, (read, write))
 
     def forget(self, fd: int) -> None:
-        """Watch `fd` no longer; harmless when it wasn't watched. To be called before it is closed."""
-        if fd in self._selector.get_map():
+        """Watch `fd` no longer, before it is closed; harmless when it isn't watched, or the loop is closed."""
+        with suppress(KeyError):
             self._selector.unregister(fd)
 
     def after(self, seconds: float, callback: Callback) -> Timer:

@@ -48,3 +48,8 @@ def test_a_timer_may_be_as_far_away_as_a_plan_allows(loop: Loop) -> None:
     assert timer.pending
     assert ran == [1]
     loop.close()
+
+
+def test_what_a_closed_loop_watched_may_be_forgotten(loop: Loop) -> None:
+    loop.close()
+    loop.forget(0)
