@@ -1,4 +1,4 @@
-"""Reads the text of config.toml: where downloads may go, caches, credentials, checkpoint anchors; pure."""
+"""Reads the text of config.toml: where downloads may go, caches, credentials, anchors, signing, templates; pure."""
 
 import base64
 import re
@@ -35,7 +35,7 @@ _HOSTS_FORM: Final = (
 )
 #: What `anchors` was called.
 _FORMER: Final = "witnesses"
-_HINT: Final = "correct config.toml; docs/fetching.md, docs/signing.md and docs/audit.md have the format"
+_HINT: Final = "correct config.toml; docs/fetching.md, docs/signing.md, docs/audit.md and docs/warm.md have the format"
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +157,10 @@ class SigningRule:
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """All of config.toml; without the file, nothing beyond the registries may be asked."""
+    """All of config.toml; without the file, nothing beyond the registries may be asked.
+
+    `makes_templates` is whether templates are made unasked (api/unasked_templates.py).
+    """
 
     fetch: FetchRules = FetchRules()
     caches: tuple[CacheRule, ...] = ()
@@ -165,6 +168,7 @@ class Config:
     anchors: tuple[AnchorRule, ...] = ()
     signing: SigningRule = SigningRule()
     key_password: SecretRef | None = None
+    makes_templates: bool = True
 
 
 def parse(data: bytes, path: str = FILE_NAME) -> Config:
@@ -196,7 +200,8 @@ def _file(record: strict.Record) -> Config:
     anchors = record.each("anchors", _anchor, 8, distinct=_ANCHORS) if record.has("anchors") else ()
     signing = record.child("signing", _signing) if record.has("signing") else SigningRule()
     password = record.child("keys", lambda keys: _secret(keys, "password")) if record.has("keys") else None
-    return Config(fetch, caches, credentials, anchors, signing, password)
+    unasked = record.child("templates", _templates) if record.has("templates") else True
+    return Config(fetch, caches, credentials, anchors, signing, password, unasked)
 
 
 def _fetch(record: strict.Record) -> FetchRules:
@@ -245,6 +250,10 @@ def _signing(record: strict.Record) -> SigningRule:
     roles = record.texts("keyless", "builder|planner|verifier", 3) if record.has("keyless") else ()
     place = record.text("sigstore", rf"production|staging|file:{_PATH}") if record.has("sigstore") else "production"
     return SigningRule(frozenset(roles), place.removeprefix("file:"), _secret(record, "identity-token"))
+
+
+def _templates(record: strict.Record) -> bool:
+    return record.flag("unasked") if record.has("unasked") else True
 
 
 def _secret(record: strict.Record, name: str) -> SecretRef | None:

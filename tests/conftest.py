@@ -210,7 +210,14 @@ class Home:
     def list_server(self, origin: str) -> None:
         """Have this user's configuration list a server of this machine, and nothing else."""
         self.config.mkdir(mode=0o700, parents=True, exist_ok=True)
-        (self.config / "config.toml").write_text(f'version = 1\n[fetch]\nloopback = ["{origin}"]\n')
+        text = f'version = 1\n[templates]\nunasked = false\n[fetch]\nloopback = ["{origin}"]\n'
+        (self.config / "config.toml").write_text(text)
+
+    def make_no_templates(self) -> None:
+        """Have no template made unasked, beside this user's tests, unless there is a configuration already."""
+        self.config.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not (self.config / "config.toml").exists():
+            (self.config / "config.toml").write_text("version = 1\n[templates]\nunasked = false\n")
 
     def signed_plan(
         self,
@@ -308,6 +315,7 @@ class World:
         if os.geteuid() == 0:
             target = Path(tempfile.mkdtemp(prefix="copy.", dir=self.tree.parent)) / "home"
         copy_home(self.home.path, target)
+        replace(self.home, path=target).make_no_templates()
         self.give(target.parent if os.geteuid() == 0 else target)
         return replace(self, home=replace(self.home, path=target))
 
@@ -344,6 +352,7 @@ def make_world(tree: Path, base: Path) -> World:
     """The real thing: `mvm run ./examples/hello` in a fresh home, and the image exported."""
     home = world_home(base)
     home.path.mkdir(mode=0o700)
+    home.make_no_templates()
     give(base, base.stat().st_uid)
     fetched = home.mvm("pin", "fetch", cwd=tree)
     assert fetched.returncode == 0, fetched.stderr.decode()

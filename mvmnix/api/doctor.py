@@ -1,6 +1,6 @@
 """Looks at this host for `mvm doctor`; changes nothing.
 
-It looks at programs, hypervisor, sandbox, network, owners of the user's files, keys, policy and log.
+It looks at programs, hypervisor, sandbox, network, templates, owners of the user's files, keys, policy and log.
 """
 
 import os
@@ -15,11 +15,12 @@ from typing import Final, Self
 
 import mvmnix
 from mvmnix import __version__
-from mvmnix.api.admission import open_jail
+from mvmnix.api.admission import open_jail, open_templates
 from mvmnix.api.audit import ask_anchors_of
 from mvmnix.api.context import Context
 from mvmnix.api.launchers import list_launchers
 from mvmnix.api.signing import key_file
+from mvmnix.api.unasked_templates import find_obstacle
 from mvmnix.audit.anchored_log import AnchorAnswer
 from mvmnix.audit.verify import verify_log
 from mvmnix.builder.nix.host_nix import NIX, HostNix
@@ -47,6 +48,7 @@ from mvmnix.sandbox.trusted_executables import GIT, locate
 from mvmnix.system.child_causes import NAMESPACES_HINT
 from mvmnix.system.control_groups import Controller
 from mvmnix.system.private_dirs import Directory
+from mvmnix.system.procfs import boot_id
 from mvmnix.system.trusted_path import home_of, is_beneath, owner_name, repair
 from mvmnix.vmm.confinement import IsolationLayer
 from mvmnix.vmm.jail import delegated_scope
@@ -444,6 +446,25 @@ def launchers(context: Context) -> Iterator[Finding]:
     yield Finding("launchers", Health.GOOD, said or "none runs: a start begins one")
 
 
+def warm_starts(context: Context) -> Iterator[Finding]:
+    """What machines start from (docs/warm.md): templates that are of use, and whether one is made unasked."""
+    if not context.keys.names():
+        return
+    templates, boot = open_templates(context), boot_id()
+    kept = [each for each in templates.list() if (each.record.boot, each.record.policy) == (boot, templates.policy)]
+    size = sum(each.size for each in kept) >> 20
+    said = f"{counted(len(kept), 'template')} of {size} MiB" if kept else "no template"
+    if not_tried := templates.cold_starts(boot).obstacles:
+        failed = f"{counted(len(not_tried), 'template')} not tried again until the policy changes or the host boots"
+        said += f"; {failed}: {'; '.join(dict.fromkeys(not_tried))}"
+    if obstacle := find_obstacle(context):
+        hint = "mvm warm IMAGE makes a template"
+        yield Finding("warm starts", Health.NOTE, f"{said}; none is made unasked: {obstacle}", hint)
+    else:
+        said += "; one is made unasked once an image's machines have booted twice for want of it"
+        yield Finding("warm starts", Health.NOTE if not_tried else Health.GOOD, said)
+
+
 CHECKS: tuple[tuple[str, Callable[[Context], Iterator[Finding]]], ...] = (
     ("programs", _programs),
     ("Nix store", _nix_store),
@@ -451,6 +472,7 @@ CHECKS: tuple[tuple[str, Callable[[Context], Iterator[Finding]]], ...] = (
     ("jail", jail),
     ("network", network),
     ("launchers", launchers),
+    ("warm starts", warm_starts),
     ("backends", _other_backends),
     ("files of root's", ownership),
     ("trust", _trust),

@@ -7,9 +7,9 @@ from contextlib import ExitStack
 from typing import Final
 
 from mvmnix.api.context import Context
-from mvmnix.api.launch import ContextCaller, StartOptions, ask, expected, given_plan
+from mvmnix.api.launch import ContextCaller, StartOptions, ask, expected, given_plan, save_machine
 from mvmnix.api.plans import sign_plan
-from mvmnix.api.templates import MachineShape, draft_untold_plan, make_template
+from mvmnix.api.templates import MachineShape, draft_untold_plan
 from mvmnix.errors import MvmnixError, UsageError
 from mvmnix.images.store import VerifiedImage
 from mvmnix.launch.control.drivers import Steps, Wait
@@ -37,7 +37,8 @@ def set_pool(context: Context, finished: VerifiedImage, shape: MachineShape, cou
     if shape.network:
         raise UsageError("no machine waits that has a network", hint="such machines start from a template")
     plan = draft_untold_plan(context, finished, shape, Use.POOL)
-    yield from make_template(context, finished, shape, StartOptions(retention=Retention.LAST))
+    template = sign_plan(context, draft_untold_plan(context, finished, shape, Use.TEMPLATE))
+    yield from save_machine(context, template, StartOptions(retention=Retention.LAST))
     bundle = sign_plan(context, plan)
     found = yield from _ask(context, PoolRequest(PoolAction.SET, plan.image, count), bundle)
     return (yield from _wait(context, found, plan))

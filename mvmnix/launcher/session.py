@@ -53,6 +53,7 @@ def answer(
     waiting: "WaitingMachine | None" = None,
 ) -> int:
     """Answer a request that was read, as `serve` does; `waiting` is the machine of a pool that it may start with."""
+    follow_up = None
     try:
         try:
             if not conversation.say(Taken(os.getpid())):
@@ -64,9 +65,14 @@ def answer(
             else:
                 from mvmnix.launcher.start import perform  # noqa: PLC0415 - a private launcher reads first
 
-                conversation.say(perform(conversation, check, request, descriptors, held=held, waiting=waiting))
+                performed = perform(conversation, check, request, descriptors, held=held, waiting=waiting)
+                conversation.say(performed.answer)
+                follow_up = performed.follow_up
         finally:
             close_apart(descriptors.values())
+        if follow_up is not None:
+            conversation.close()  # its caller doesn't wait for that
+            follow_up()
     except Exception as error:  # noqa: BLE001 - the caller is told, and raises it
         return _failed(conversation, error)
     finally:

@@ -8,13 +8,15 @@ The steps, which the code repeats by number:
    an image that is kept here or whose files were handed over, open for reading alone.
 3. What the plan names of its caller's is asked of the caller, once the plan is verified (conversation.py).
 4. The machine starts (launch/runtime/start.py); the caller hears of it; it runs to its end.
+5. Once the caller was told the last of it, a machine that booted for want of a template is counted, and one may be made
+   (api/unasked_templates.py): not in a private launcher, which is its caller's child, and for kept images alone.
 """
 
 import os
 import signal
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 
 from mvmnix.api import held_files
@@ -28,6 +30,7 @@ from mvmnix.api.admission import (
 )
 from mvmnix.api.context import Context
 from mvmnix.api.signing import Signer
+from mvmnix.digest import Digest
 from mvmnix.errors import MvmnixError, ReasonCode, UsageError, refuse
 from mvmnix.images.store import STATEMENT_LIMIT
 from mvmnix.launch.agent.endpoints import PipeSink, Sink, discard_output
@@ -51,10 +54,19 @@ from mvmnix.launcher.guest_relay import GuestRelay
 from mvmnix.machines.exit_status import ExitStatus
 from mvmnix.machines.retention import MachineKind
 from mvmnix.plan.backend import Backend
+from mvmnix.plan.plan import Plan
 from mvmnix.system import temporary
 from mvmnix.system.roots import Roots
 from mvmnix.system.stop_signals import StopRequestedError, stopping_signals
 from mvmnix.system.store import read_sealed
+
+
+@dataclass(frozen=True, slots=True)
+class Performed:
+    """What the caller is told last, and what is done after that, which raises nothing."""
+
+    answer: Created | Ended
+    follow_up: Callable[[], None] | None = None
 
 
 def perform(
@@ -65,10 +77,11 @@ def perform(
     *,
     held: Held | None = None,
     waiting: WaitingMachine | None = None,
-) -> Created | Ended:
-    """Do what was asked, to its end; what the caller is told last. Raises what goes wrong, for the caller to hear.
+) -> Performed:
+    """Do what was asked, to its end. Raises what goes wrong, for the caller to hear.
 
-    `held` are the templates that were opened before; `waiting` is a machine of a pool, with which it may start.
+    `held` are the templates that were opened before; None in a private launcher, which holds none. `waiting` is a
+    machine of a pool, with which it may start.
     """
     try:
         temporary.apply()
@@ -76,9 +89,11 @@ def perform(
             check_shown(roots, descriptors)  # 1
             # a password that the configuration refers to is the caller's to read
             context.signer = Signer(context.keys, lambda: replace(context.config, key_password=None), conversation)
-            return _Performance(
+            performance = _Performance(
                 context, conversation, check, request, descriptors, held=held or NOTHING_HELD, waiting=waiting
-            ).run()
+            )
+            answer = performance.run()
+            return Performed(answer, performance.follow_up if held is not None else None)
     except MvmnixError as error:
         from mvmnix.api.failure_log import keep_failure  # noqa: PLC0415 - only failures pay for it
 
@@ -94,6 +109,13 @@ def _misplaced(what: str, error: Exception) -> UsageError:
 def machine_of(ended: MachineEnd) -> str:
     """The id of a machine that has ended."""
     return os.path.basename(os.path.dirname(ended.receipt_path))  # noqa: PTH119, PTH120 - a text
+
+
+def _follow_cold_start(plan: Plan, key: Digest) -> None:
+    """5."""
+    from mvmnix.api.unasked_templates import follow_cold_start  # noqa: PLC0415 - it imports what finds images
+
+    follow_cold_start(plan, key)
 
 
 class _Performance:
@@ -120,6 +142,7 @@ class _Performance:
         self._pipes = {stream: descriptors[stream] for stream in request.streams}
         self._image = request.image_path if request.image else ""
         self._summary = request.summary_path if request.has_summary else ""
+        self.follow_up: Callable[[], None] | None = None
 
     def run(self) -> Created | Ended:
         """Do it."""
@@ -138,6 +161,8 @@ class _Performance:
             kind = MachineKind.BUILD if self._request.is_build else MachineKind.RUN
             with retain(host, self._request.retention, kind) as mark_ready:
                 finished = self._finish(plan, host, created, mark_ready)  # 3, 4
+            if host.templates.missed is not None and not self._image and not self._request.is_build:
+                self.follow_up = partial(_follow_cold_start, plan.plan, host.templates.missed)
         ended = finished.ended
         machine = machine_of(ended)
         return Ended(finished.exit_code, machine, ended.reason, str(ended.receipt), ended.receipt_path, ended.status)

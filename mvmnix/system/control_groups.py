@@ -37,6 +37,8 @@ _MANAGERS: Final = re.compile(r"user@[0-9]+\.service")
 _EVENTS: Final = ("memory.oom_control", "memory.events")
 #: Files that a kernel may lack, which then counts no swapped memory.
 _OPTIONAL: Final = ("memory.memsw.limit_in_bytes", "memory.swap.max")
+#: Bytes; version 1 rounds the largest number down to whole pages where nothing limits memory.
+_NO_LIMIT: Final = 1 << 62
 #: Microseconds (v1: cpu.cfs_period_us, v2: the second number of cpu.max).
 _PERIOD: Final = 100_000
 #: The weight of other groups in version 1 and in version 2, and the least that version 1 takes.
@@ -369,6 +371,25 @@ def is_limited(group: Path) -> bool:
     return any(
         words[:1] not in {(), ("max",)} for words in (_words(group / name) for name in ("memory.max", "cpu.max"))
     )
+
+
+def is_within_limits(*, proc: str = "/proc/self") -> bool:
+    """Whether memory or processor time of this process's groups, or of one above them that can be seen, has a limit."""
+    own = groups(lines(Path(proc, "cgroup")))
+    for version, where, names in _mounted(mounts(lines(Path(proc, "mountinfo")))):
+        here = _seen(where, own, version, names)
+        for group in (here, *here.parents):
+            if not group.is_relative_to(where):
+                break
+            if is_limited(group) if version == 2 else _is_limited_v1(group):
+                return True
+    return False
+
+
+def _is_limited_v1(group: Path) -> bool:
+    """The same of a group of version 1, which says -1 or a number beyond all memory where it has no limit."""
+    memory, quota = (_words(group / name) for name in ("memory.limit_in_bytes", "cpu.cfs_quota_us"))
+    return any(int(word) < _NO_LIMIT for word in memory) or any(word != "-1" for word in quota)
 
 
 def is_managers(group: Path) -> bool:

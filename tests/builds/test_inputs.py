@@ -251,7 +251,8 @@ def configure(scene: Scene) -> None:
     key = f"{KEY_NAME}:{base64.b64encode(scene.key.raw).decode()}"
     origin = scene.server.origin
     (home.config / "config.toml").write_text(
-        f'version = 1\n[fetch]\nloopback = ["{origin}"]\n[[caches]]\nurl = "{origin}/ours"\nkeys = ["{key}"]\n'
+        "version = 1\n[templates]\nunasked = false\n"
+        f'[fetch]\nloopback = ["{origin}"]\n[[caches]]\nurl = "{origin}/ours"\nkeys = ["{key}"]\n'
     )
     with (home.config / "trust.toml").open("a") as file:
         file.write(TRUST.replace("KEY", key))

@@ -18,7 +18,6 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from mvmnix.api import launchers
 from mvmnix.api.frontend import SilentProgress
 from mvmnix.audit.anchors import CommandAnchor, GitAnchor
 from mvmnix.builder.bootstrap import ATTRIBUTE, request
@@ -39,7 +38,7 @@ from mvmnix.builder.reproduce import file_differences
 from mvmnix.builder.reproduce.comparison import Difference
 from mvmnix.cli.commands import verify_step
 from mvmnix.digest import Digest
-from mvmnix.errors import MvmnixError, ReasonCode, RefusedError
+from mvmnix.errors import MvmnixError
 from mvmnix.formats import nar
 from mvmnix.launch.secrets.resolve import resolve_secrets
 from mvmnix.launch.shares import image, server
@@ -68,6 +67,7 @@ from mvmnix.vmm.qemu import Qemu
 from tests.fakes import Repository
 from tests.git_server import serve
 from tests.hostile import traps
+from tests.hostile.own_programs import launched, template_made
 from tests.hostile.traps import Traps
 from tests.integration.container_house import Containers, world_of
 from tests.integration.container_house import image as probe_image
@@ -78,7 +78,6 @@ from tests.support.programs import trusted
 from tests.unit import spawns
 from tests.unit.audit.world import KEY, checkpoint
 from tests.unit.builder.pins.small_index import deb
-from tests.unit.launcher.requests import ask, handed
 from tests.unit.network.processes import process_ids
 
 pytestmark = pytest.mark.integration
@@ -437,21 +436,6 @@ def container(path: Path, _: Traps) -> Iterator[Act]:
     yield act
 
 
-@contextmanager
-def launched(path: Path, _: Traps) -> Iterator[Act]:
-    """Both kinds of launcher, with what each forks; a request comes as far as the gate, which finds no policy."""
-    with Roots(**{name: str(path / name / "mvmnix") for name in ("state", "cache", "config", "data")}) as roots:
-
-        def act() -> None:
-            for private in (False, True):
-                with handed(roots) as found, pytest.raises(RefusedError) as refused:
-                    ask(launchers.reach(roots, private=private), found)
-                assert set(refused.value.codes) == {ReasonCode.POLICY_MISSING}
-
-        yield act
-        assert len(list(launchers.stop_launchers(roots))) == 1
-
-
 #: By the places of docs/children.md that are run in it.
 ROWS: Final[dict[tuple[str, ...], Row]] = {
     ("mvmnix/builder/flakes/git.py:_sandbox",): repository,
@@ -505,6 +489,7 @@ ROWS: Final[dict[tuple[str, ...], Row]] = {
         "mvmnix/launcher/main.py:_serve_shared",
         "mvmnix/launcher/server.py:Server._fork_for",
     ): launched,
+    ("mvmnix/api/unasked_templates.py:_start_maker",): template_made,
     ("mvmnix/cli/commands/verify_step.py:_verify",): workflow,
     ("mvmnix/provenance/identity/sigstore.py:_identity",): plain(token),
 }

@@ -138,6 +138,12 @@ def test_anchors_of_the_log() -> None:
 def test_an_empty_one_allows_nothing() -> None:
     assert parse(b"version = 1") == Config()
     assert not Config().fetch.hosts
+    assert Config().makes_templates
+
+
+def test_templates_are_made_unasked_unless_it_says_otherwise() -> None:
+    for table, expected in (("", True), ("unasked = true", True), ("unasked = false", False)):
+        assert parse(f"version = 1\n[templates]\n{table}".encode()).makes_templates is expected
 
 
 ANCHOR = 'version = 1\n[[anchors]]\nname = "a"\nrequired = true\n'

@@ -21,6 +21,7 @@ FIXED: Final = {
 #: None: nothing varies in it but numbers and mvm's own constants; or it is a fork.
 SPELLED: Final[dict[str, tuple[str, tuple[str, ...]] | None]] = {
     "mvmnix/api/launchers.py:_spawn": None,
+    "mvmnix/api/unasked_templates.py:_start_maker": None,
     "mvmnix/launcher/main.py:_serve_shared": None,
     "mvmnix/launcher/server.py:Server._fork_for": None,
     "mvmnix/audit/anchors.py:CommandAnchor.take": (

@@ -19,7 +19,7 @@ from mvmnix.provenance.bundle import statement
 from mvmnix.provenance.verify.authentication import authenticate
 from tests.conftest import World
 from tests.hostile.rig import replaced
-from tests.patience import PATIENCE
+from tests.patience import PATIENCE, until
 from tests.policies import effective
 from tests.vm.machines import HELLO
 
@@ -281,3 +281,45 @@ def test_it_outlives_the_launcher(warmed: World) -> None:
     stopped = warmed.home.mvm("launcher", "stop")
     assert (stopped.returncode, stopped.stdout != b"") == (0, True)
     assert started(warmed, HELLO, *TRUE)[0].observed.template == templates(warmed)[0]["machine"]
+
+
+def configured(world: World, *, unasked: bool) -> None:
+    text = f"version = 1\n[templates]\nunasked = {str(unasked).lower()}\n"
+    replaced(world.home.config / "config.toml", text.encode())
+
+
+def of_shape(world: World, memory: int) -> list[dict[str, object]]:
+    return [each for each in templates(world) if each["memoryMiB"] == memory]
+
+
+def test_after_the_second_cold_start_a_template_is_made_unasked(copied: World) -> None:
+    """A start like any other, that no caller waits for; the third machine starts from it."""
+    configured(copied, unasked=True)
+    said = copied.home.mvm("doctor", "--json").stdout
+    (row,) = (each for each in json.loads(said)["result"] if each["what"] == "warm starts")
+    assert row["said"].endswith("one is made unasked once an image's machines have booted twice for want of it")
+    words = ("--memory", "300m", HELLO, *TRUE)
+    assert started(copied, *words)[0].observed.template is None
+    assert of_shape(copied, 300) == []
+    assert started(copied, *words)[0].observed.template is None
+    until(lambda: files(copied) and of_shape(copied, 300), lambda: templates(copied), seconds=PATIENCE)
+    (template,) = of_shape(copied, 300)
+    assert started(copied, *words)[0].observed.template == template["machine"]
+    log = [json.loads(line) for line in copied.home.mvm("audit", "tail", "-n", "100").stdout.splitlines()]
+    assert [record["kind"] for record in log if record.get("machine") == template["machine"]] == ["start", "end"]
+    assert "refusal" not in {record["kind"] for record in log}
+    assert copied.home.mvm("audit", "verify").returncode == 0
+    assert not [*(copied.home.state / "templates").glob("*.cold")]
+
+
+def test_none_is_made_unasked_by_a_private_launcher_or_where_the_configuration_says_so(copied: World) -> None:
+    """What counts a machine does so when its caller was told, and has done it by the end of the next one."""
+    words = ("--memory", "300m", HELLO, *TRUE)
+    configured(copied, unasked=True)
+    for _ in range(2):
+        assert started(copied, "--private-launcher", *words)[0].observed.template is None
+    configured(copied, unasked=False)
+    for _ in range(2):
+        assert started(copied, *words)[0].observed.template is None
+    assert not [*(copied.home.state / "templates").glob("*.cold")]
+    assert of_shape(copied, 300) == []

@@ -212,7 +212,7 @@ def _begun(plan: VerifiedPlan, host: Host, preparation: Prepared, name: str, cre
 def _forget_template(observations: RunObservations) -> None:
     """Have no other machine start from a template whose guest wasn't ready."""
     if observations.template is not None:
-        observations.host.templates.remove(observations.template.key)
+        observations.host.templates.reject(observations.template)
 
 
 def begin_start(observations: RunObservations) -> None:

@@ -15,10 +15,12 @@ from typing import Final
 from mvmnix.digest import Digest
 from mvmnix.errors import RefusedError
 from mvmnix.launch.templates import guest_memory
+from mvmnix.launch.templates.cold_starts import ColdStarts
 from mvmnix.launch.templates.record import LIMIT, TemplateKey, TemplateRecord
 from mvmnix.launch.templates.sealed_stream import open_stream, read_salt, seal_stream
 from mvmnix.launch.templates.template import Held, Template
 from mvmnix.system import store
+from mvmnix.system.file_lock import Lock
 from mvmnix.system.private_dirs import Directory
 
 #: What precedes each block of memory in the stream: its offset.
@@ -30,8 +32,11 @@ _LOCK: Final = "lock"
 #: Hexadecimal digits of a key's digest, and the file's name with them.
 _DIGITS: Final = 64
 _NAME: Final = r"[0-9a-f]{64}\.template"
-#: Bytes that all templates may take on the disk.
+#: Bytes that all templates may take on the disk, and how many there may be: each makes a listing slower.
 MOST_BYTES: Final = 4 << 30
+MOST_KEPT: Final = 32
+#: Held by the process that makes a template unasked.
+_MAKING: Final = "making"
 
 
 class NoTemplateError(Exception):
@@ -61,6 +66,8 @@ class Templates:
         self.policy = policy
         self._held = held
         self.are_allowed = are_allowed
+        #: The key for which the last `find` had nothing to start from; None where it had, or where that is not known.
+        self.missed: Digest | None = None
 
     def keep(self, record: TemplateRecord, state: bytes, memory: int) -> None:
         """Seal a template, in the place of an older one of its key. Raises OSError."""
@@ -75,6 +82,7 @@ class Templates:
                 os.fsync(file.fileno())
                 with self._directory.lock(_LOCK):
                     self._directory.rename(temporary, record.key.hex + _SUFFIX)  # before it is closed, or it is swept
+            self.cold_starts(record.boot).forget(record.key)
         except BaseException:
             self._directory.remove(temporary)
             raise
@@ -92,6 +100,7 @@ class Templates:
         except NoTemplateError:
             template.close()
             self.discard(digest, template.salt)
+            self.missed = digest
             raise
         if not is_held:
             self._held.give(template)
@@ -111,9 +120,11 @@ class Templates:
                 return _read(_Source(open_stream(self._key(), digest.raw, file)), salt), False
         except FileNotFoundError:
             self._held.drop(digest)
+            self.missed = digest
             raise NoTemplateError("no template is kept for it: mvm warm") from None
         except ValueError as error:
             self.discard(digest, salt)
+            self.missed = digest
             raise NoTemplateError(f"the template can't be used: {error}") from error
         except (OSError, RefusedError) as error:  # it may be read another time, or by another process
             raise NoTemplateError(f"the template can't be opened: {error}") from error
@@ -166,6 +177,29 @@ class Templates:
             except ValueError:
                 return b""
 
+    def reject(self, record: TemplateRecord) -> None:
+        """Have no other machine start from a template whose guest wasn't ready, nor one like it be made unasked.
+
+        A newer one, which has another record, stays.
+        """
+        with suppress(OSError, RefusedError):
+            for digest, salt, kept in self._files():
+                if kept is not None and kept.record == record:
+                    self.discard(digest, salt)
+            self.cold_starts(record.boot).give_up(record.key, "a guest that was restored from one was not ready")
+
+    def has(self, digest: Digest) -> bool:
+        """Whether there is a file for machines of this key."""
+        return self._directory.exists(digest.hex + _SUFFIX)
+
+    def cold_starts(self, boot: str) -> ColdStarts:
+        """Counts of starts for which no template was there, at this boot of the host."""
+        return ColdStarts(self._directory, boot, self.policy)
+
+    def try_making(self) -> Lock | None:
+        """Be the only process that makes a template unasked, until this is released; None where another one is."""
+        return self._directory.try_lock(_MAKING)
+
     def remove(self, digest: Digest) -> None:
         """Remove a template, if it is there."""
         self._held.drop(digest)
@@ -176,18 +210,20 @@ class Templates:
         self._key()
         self.prune(boot)
 
-    def prune(self, boot: str, most: int = MOST_BYTES) -> tuple[Digest, ...]:
-        """Remove files of other boots of the host or another policy, then the least recently used beyond `most` bytes.
+    def prune(self, boot: str, most: int = MOST_BYTES, count: int = MOST_KEPT) -> tuple[Digest, ...]:
+        """Remove files of other boots of the host or another policy, then the least recently used ones.
 
-        Returns the keys of what was removed. Raises RefusedError where the sealing key is not to be used.
+        `most` bytes and `count` templates are left at most. Returns the keys of those that were removed. Raises
+        RefusedError where the sealing key is not to be used.
         """
         self._directory.sweep()  # what a killed `keep` left
-        removed, total = list[Digest](), 0
+        self.cold_starts(boot).sweep()
+        removed, total, left = list[Digest](), 0, count
         for digest, salt, kept in sorted(self._files(), key=lambda file: 0.0 if file[2] is None else -file[2].used):
             size = 0 if kept is None else kept.size
             is_good = kept is not None and (kept.record.boot, kept.record.policy) == (boot, self.policy)
-            if is_good and total + size <= most:
-                total += size
+            if is_good and left and total + size <= most:
+                total, left = total + size, left - 1
             else:
                 self.discard(digest, salt)
                 removed.append(digest)

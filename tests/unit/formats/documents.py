@@ -54,6 +54,8 @@ sigstore = "file:/etc/sigstore.json"
 identity-token = "file:/run/token"
 [keys]
 password = "env:PASSWORD"
+[templates]
+unasked = false
 """
 TRUST = f"""
 version = 1

@@ -13,6 +13,7 @@ from mvmnix.launch.control.failure import Failure
 from mvmnix.launch.control.start_messages import Created, Mode, StartRequest, Taken
 from mvmnix.launcher import main, session
 from mvmnix.launcher.conversation import Conversation
+from mvmnix.launcher.start import Performed
 from mvmnix.system.private_dirs import Directory
 from tests.descriptors import nothing_left_open
 from tests.patience import until
@@ -42,16 +43,27 @@ def test_a_request_is_taken_and_performed(said: Talk, monkeypatch: pytest.Monkey
         *,
         held: None,
         waiting: None,
-    ) -> Created:
+    ) -> Performed:
         assert (held, waiting) == (None, None)
         assert (check, request) == (CallerCheck.of_this_process(), REQUEST)
         assert tuple(descriptors) == REQUEST.descriptors
-        return CREATED
+        return Performed(CREATED)
 
     monkeypatch.setattr("mvmnix.launcher.start.perform", perform)
     assert serve(said) == 0
     assert [said.heard(), said.heard()] == [Taken(os.getpid()), CREATED]
     assert said.caller.recv(1) == b""
+
+
+def test_what_follows_is_done_once_the_caller_was_let_go(said: Talk, monkeypatch: pytest.MonkeyPatch) -> None:
+    heard = list[object]()
+
+    def follow_up() -> None:
+        heard.extend([said.heard(), said.heard(), said.caller.recv(1)])
+
+    monkeypatch.setattr("mvmnix.launcher.start.perform", lambda *_, **_own: Performed(CREATED, follow_up))
+    assert serve(said) == 0
+    assert heard == [Taken(os.getpid()), CREATED, b""]
 
 
 @pytest.mark.parametrize(
@@ -69,7 +81,7 @@ def test_a_request_is_taken_and_performed(said: Talk, monkeypatch: pytest.Monkey
 def test_what_goes_wrong_is_the_callers_answer(
     said: Talk, monkeypatch: pytest.MonkeyPatch, error: Exception, status: int
 ) -> None:
-    def perform(*_: object, **_own: object) -> Created:
+    def perform(*_: object, **_own: object) -> Performed:
         raise error
 
     monkeypatch.setattr("mvmnix.launcher.start.perform", perform)
@@ -95,9 +107,9 @@ def test_a_request_that_can_not_be_read_is_answered(said: Talk) -> None:
 
 
 def test_a_caller_that_is_gone_is_nothing_to_fail_of(said: Talk, monkeypatch: pytest.MonkeyPatch) -> None:
-    def perform(*_: object, **_own: object) -> Created:
+    def perform(*_: object, **_own: object) -> Performed:
         said.caller.close()
-        return CREATED
+        return Performed(CREATED)
 
     monkeypatch.setattr("mvmnix.launcher.start.perform", perform)
     assert serve(said) == 0

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,10 +15,14 @@ from mvmnix.errors import MvmnixError, ReasonCode, RefusedError, UsageError
 from mvmnix.launch.control.messages import Stream
 from mvmnix.launch.control.own_directories import PROBE
 from mvmnix.launch.control.start_messages import Created, Mode
+from mvmnix.launch.templates.template import NOTHING_HELD
+from mvmnix.launcher import start
 from mvmnix.system.store import sealed_memory
+from mvmnix.vmm.tsc import TscClock
 from tests.support import forked_launcher
 from tests.unit.cli.plans import signed
 from tests.unit.cli.station import Station
+from tests.unit.launch.fake_hypervisor import Scenario
 from tests.unit.launcher.requests import REQUEST, ask, handed, replaced
 from tests.unit.launcher.talk import stream_socket
 
@@ -162,3 +167,50 @@ def test_each_failure_is_in_the_log_that_the_caller_is_told_of(settled: Station)
     with settled.rooms() as context, handed(context.roots) as found, pytest.raises(MvmnixError) as failed:
         ask(forked_launcher.reach(context.roots, private=False), found)
     assert failed.value.exit_code == 126
+
+
+@pytest.mark.parametrize(
+    ("words", "private", "follows"),
+    [
+        ((), False, True),
+        (("--start", "cold"), False, False),
+        ((), True, False),
+    ],
+    ids=["for want of a template", "demanded", "private"],
+)
+def test_a_machine_that_booted_for_want_of_a_template_is_counted_later(
+    settled: Station, words: tuple[str, ...], *, private: bool, follows: bool
+) -> None:
+    """But not by a launcher that is its caller's child."""
+    assert _followed(settled, private=private)("run", settled.flake(), *words, "--", "true") is follows
+
+
+def test_of_an_exported_image_or_for_a_machine_that_starts_warm_nothing_is_counted(
+    settled: Station, tmp_path: Path
+) -> None:
+    flake, plan, followed = settled.flake(), signed(settled), _followed(settled, private=False)
+    assert settled.mvm("build", flake, "--out", tmp_path / "image").code == 0
+    assert followed("launch", "--image", tmp_path / "image", plan) is False
+    assert settled.mvm("warm", flake).code == 0
+    assert followed("run", flake, "--", "true") is False
+
+
+def _followed(station: Station, *, private: bool) -> Callable[..., bool]:
+    """Return what types a command, and says whether something is left to do once its caller was told."""
+    station.hypervisor(restored=Scenario.BOOTS)
+    station.monkeypatch.setattr(TscClock, "khz", lambda _: 2_000_000)
+    perform, held, path = start.perform, None if private else NOTHING_HELD, station.path / "followed"
+
+    def noted(*given: Any, waiting: Any, **_: Any) -> start.Performed:
+        performed = perform(*given, held=held, waiting=waiting)
+        path.write_text(str(performed.follow_up is not None))
+        return start.Performed(performed.answer)
+
+    station.monkeypatch.setattr(start, "perform", noted)
+
+    def typed(*words: str | Path) -> bool:
+        said = station.mvm(*words)
+        assert said.code == 0, said.err
+        return path.read_text() == "True"
+
+    return typed

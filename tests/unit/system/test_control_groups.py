@@ -329,3 +329,36 @@ def test_a_group_of_version_2_with_processes(
 
 def test_where_there_is_nothing_to_hand_over(tmp_path: Path) -> None:
     assert "no hierarchy of control groups is mounted" in control_groups.hand_over(7, 9, proc=proc(tmp_path, ""))
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "expected"),
+    [
+        ("unified/user.slice/session/memory.max", "max\n", False),
+        ("unified/user.slice/session/memory.max", "1073741824\n", True),
+        ("unified/user.slice/memory.max", "1073741824\n", True),
+        ("unified/user.slice/cpu.max", "50000 100000\n", True),
+        ("unified/user.slice/cpu.max", "max 100000\n", False),
+        ("unified/user.slice/other/memory.max", "1073741824\n", False),
+        ("unified/memory.max", "1073741824\n", True),
+        ("memory.max", "1073741824\n", False),
+        ("memory/ours/memory.limit_in_bytes", "9223372036854771712\n", False),
+        ("memory/ours/memory.limit_in_bytes", "1073741824\n", True),
+        ("memory/memory.limit_in_bytes", "1073741824\n", True),
+        ("cpu/cpu.cfs_quota_us", "-1\n", False),
+        ("cpu/cpu.cfs_quota_us", "50000\n", True),
+    ],
+)
+def test_whether_a_process_is_within_limits(tmp_path: Path, file: str, text: str, *, expected: bool) -> None:
+    """Of its own groups, and of those above them as far as the hierarchy is mounted; of no other."""
+    mounts = (("cgroup2", "unified", "rw"), ("cgroup", "memory", "rw,memory"), ("cgroup", "cpu", "rw,cpu"))
+    for name in ("unified/user.slice/session", "unified/user.slice/other", "memory/ours", "cpu"):
+        (tmp_path / name).mkdir(parents=True)
+    here = proc(
+        tmp_path,
+        "2:memory:/ours\n1:cpu:/\n0::/user.slice/session\n",
+        *((kind, f"{tmp_path}/{where}", options) for kind, where, options in mounts),
+    )
+    assert not control_groups.is_within_limits(proc=here)
+    (tmp_path / file).write_text(text)
+    assert control_groups.is_within_limits(proc=here) is expected

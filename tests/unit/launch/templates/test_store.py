@@ -273,6 +273,66 @@ def test_the_least_recently_used_ones_make_room(here: Kept) -> None:
     assert here.templates().prune(BOOT, 0) == (keys[2].digest, keys[1].digest)
 
 
+def test_so_many_are_kept(here: Kept) -> None:
+    keys = [replace(KEY, vcpus=count) for count in (1, 2, 3)]
+    for at, key in enumerate(keys):
+        os.utime(here.keep(key), (at, at))
+    assert here.templates().prune(BOOT, count=3) == ()
+    assert here.templates().prune(BOOT, count=1) == (keys[1].digest, keys[0].digest)
+    assert [kept.record.key for kept in here.templates().list()] == [keys[2].digest]
+
+
+def test_what_no_machine_could_start_from_is_known(here: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And nothing is where it is only not to be read now."""
+
+    def missed(templates: Templates) -> Digest | None:
+        with pytest.raises(NoTemplateError):
+            templates.find(KEY)
+        return templates.missed
+
+    assert missed(here.templates()) == KEY.digest
+    here.keep()
+    assert missed(here.templates(policy=Digest.of(b"another"))) == KEY.digest
+    _flip(here.keep())
+    assert missed(here.templates()) == KEY.digest
+    here.keep()
+    found = here.templates()
+    found.find(KEY).close()
+    assert found.missed is None
+
+    def short(*_: object) -> int:
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr(guest_memory, "sealed_copy", short)
+    assert missed(here.templates()) is None
+
+
+def test_one_that_is_rejected_is_gone_and_not_made_again(here: Kept) -> None:
+    here.keep()
+    templates = here.templates()
+    templates.find(KEY).close()
+    newer = record_of(machine="bbbbbbbbbbbb")
+    here.keep(record=newer)
+    templates.reject(record_of())
+    assert [kept.record for kept in templates.list()] == [newer], "a newer one stays"
+    templates.reject(newer)
+    assert not here.path().exists()
+    assert templates.cold_starts(BOOT).obstacles == ("a guest that was restored from one was not ready",)
+    assert [templates.cold_starts(BOOT).note(KEY.digest) for _ in range(3)] == [False] * 3
+    here.keep()
+    assert templates.cold_starts(BOOT).obstacles == (), "who makes one by hand begins anew"
+
+
+def test_counts_of_another_boot_are_pruned(here: Kept) -> None:
+    templates = here.templates()
+    for boot in (BOOT, "f" * 8 + BOOT[8:]):
+        templates.cold_starts(boot).note(Digest.of(boot.encode()))
+    templates.prune(BOOT)
+    assert [name for name in os.listdir(here.directory.fd) if name.endswith(".cold")] == [  # noqa: PTH208
+        f"{Digest.of(BOOT.encode()).hex}.cold"
+    ]
+
+
 def test_what_a_killed_writer_left_is_pruned(here: Kept) -> None:
     left = Path(here.directory.where(f".{KEY.digest.hex}.{'0' * 16}.tmp"))
     left.write_bytes(b"half a template")
