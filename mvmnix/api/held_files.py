@@ -20,6 +20,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 from mvmnix.images.file_names import BUNDLE_NAME, BUNDLE_SUFFIX, LOCK_NAME, PARTS_NAME, REBUILDS_NAME
+from mvmnix.system.descriptors import reopen
 
 #: Descriptors: an image's directory has some ten files, and a release some hundred artifacts with a bundle each.
 MOST: Final = 512
@@ -125,7 +126,7 @@ def _opened(path: str) -> int | None:
     try:
         status = os.fstat(fd)
         if stat.S_ISREG(status.st_mode) and status.st_nlink == 1:
-            return os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            return reopen(fd, os.O_RDONLY | os.O_NONBLOCK)
     except OSError:
         return None
     finally:

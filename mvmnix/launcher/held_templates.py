@@ -12,9 +12,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from mvmnix.launch.templates import guest_memory
 from mvmnix.system import store
-from mvmnix.system.descriptors import PacketError, ask_for_senders, receive_packet, send_packet
+from mvmnix.system.descriptors import PacketError, ask_for_senders, receive_packet, reopen, send_packet
 
 if TYPE_CHECKING:
     from mvmnix.digest import Digest
@@ -126,7 +125,7 @@ class HeldTemplates:
         with suppress(OSError):  # the launcher has ended, or has much to take
             send_packet(self._forks, key.raw + salt)
         memory = os.dup(given.memory)
-        return Template(record, memory, guest_memory.reopened(given.state), salt)
+        return Template(record, memory, reopen(given.state), salt)
 
     def give(self, template: "Template") -> None:
         """Have the launcher hold one; the descriptors stay the caller's."""

@@ -152,6 +152,14 @@ def access_of(fd: int) -> int | None:
     return None if flags & os.O_PATH else flags & os.O_ACCMODE
 
 
+def reopen(fd: int, flags: int = os.O_RDONLY) -> int:
+    """Return another descriptor of the same file, at its beginning and for `flags` alone. Raises OSError.
+
+    The kernel looks at the file's mode anew (proc_pid_fd(5)): its owner alone reopens what is 0600, whoever holds it.
+    """
+    return os.open(f"/proc/self/fd/{fd}", flags | os.O_CLOEXEC)
+
+
 def is_pipe(fd: int, access: int) -> bool:
     """Return whether a descriptor is a pipe's, opened for `access` (os.O_RDONLY or os.O_WRONLY), or for both.
 

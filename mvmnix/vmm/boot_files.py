@@ -20,6 +20,7 @@ from mvmnix.errors import Reason, ReasonCode, RefusedError
 from mvmnix.formats import verity
 from mvmnix.model import Artifact, Verity
 from mvmnix.system import store
+from mvmnix.system.descriptors import reopen
 
 #: No process can change or add a byte; one that may open it for writing can make it shorter.
 _RELEASABLE: Final = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
@@ -63,7 +64,7 @@ class BootFiles:
         """Free the memory of a `releasable_copy`, even while open: it is empty then. A second call does nothing."""
         fd = self._fds[name]
         os.fchmod(fd, 0o600)
-        with os.fdopen(os.open(f"/proc/self/fd/{fd}", os.O_RDWR | os.O_CLOEXEC), "wb") as memory:
+        with os.fdopen(reopen(fd, os.O_RDWR), "wb") as memory:
             memory.truncate(0)
 
     def close(self) -> None:
@@ -89,7 +90,7 @@ def releasable_copy(fd: int, artifact: Artifact) -> int:
     memory = store.sealed_memfd(fd, artifact.digest, name=artifact.name, seals=_RELEASABLE)
     try:
         os.fchmod(memory, 0o444)
-        return os.open(f"/proc/self/fd/{memory}", os.O_RDONLY | os.O_CLOEXEC)
+        return reopen(memory)
     finally:
         os.close(memory)
 
@@ -97,7 +98,7 @@ def releasable_copy(fd: int, artifact: Artifact) -> int:
 def read_only(fd: int, artifact: Artifact) -> int:
     """A descriptor of our own for the same file, for reading, whatever the caller's is for."""
     _check_regular(fd, artifact.name)
-    return os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_CLOEXEC)
+    return reopen(fd)
 
 
 def verity_reasons(fd: int, parameters: Verity) -> Iterator[Reason]:

@@ -14,6 +14,7 @@ from mvmnix.launch.runtime.start import start_to_save
 from mvmnix.launch.templates import guest_memory
 from mvmnix.launch.templates.record import TemplateRecord
 from mvmnix.plan.plan import NO_PLACEHOLDERS, Placeholders
+from mvmnix.system.descriptors import reopen
 from mvmnix.system.procfs import boot_id
 from mvmnix.vmm.port import LARGEST_STATE, SavedGuest
 
@@ -30,7 +31,7 @@ def save_template(plan: VerifiedPlan, host: Host) -> Ended:
     host.templates.close()
     memory = guest_memory.make_shared(plan.plan.memory_mib * _MIB, "mvmnix-saved-memory")
     state = guest_memory.make_shared(0, "mvmnix-saved-state")
-    written = os.open(f"/proc/self/fd/{state}", os.O_WRONLY | os.O_CLOEXEC)
+    written = reopen(state, os.O_WRONLY)
     try:
         machine, key, tsc_khz = start_to_save(plan, host, SavedGuest(memory, written, restores=False))
         with machine:

@@ -18,6 +18,7 @@ from mvmnix.launch.shares.opening import is_directory, walk
 from mvmnix.sandbox import trusted_executables
 from mvmnix.sandbox.trusted_executables import Candidates
 from mvmnix.system.child_causes import Cause
+from mvmnix.system.descriptors import reopen
 from mvmnix.system.store import seal
 from mvmnix.vmm.confinement import SHARE_PLACE, Jail, Service
 from mvmnix.vmm.port import Invocation
@@ -97,7 +98,7 @@ def make_share_image(jail: Jail, service: Service) -> ShareImage:
     try:
         _run(JailedProcess.spawn(Invocation(mkfs_command(service.program, memory), ()), (memory,), sandbox))
         seal(memory)
-        readable = os.open(f"/proc/self/fd/{memory}", os.O_RDONLY | os.O_CLOEXEC)
+        readable = reopen(memory)
     finally:
         os.close(memory)
     with os.fdopen(os.dup(readable), "rb") as file:

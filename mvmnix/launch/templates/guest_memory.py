@@ -93,8 +93,3 @@ def sealed_copy(pieces: Iterable[tuple[int, bytes]], size: int, expected: Digest
 def _must_be(fd: int, size: int, expected: Digest) -> None:
     if os.fstat(fd).st_size != size or digest(blocks(fd)) != expected:
         raise ValueError("the memory is not what was kept")
-
-
-def reopened(fd: int) -> int:
-    """Return another descriptor of the same memory, at its beginning, for reading alone."""
-    return os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_CLOEXEC)

@@ -20,6 +20,7 @@ from mvmnix.launch.templates.record import LIMIT, TemplateKey, TemplateRecord
 from mvmnix.launch.templates.sealed_stream import open_stream, read_salt, seal_stream
 from mvmnix.launch.templates.template import Held, Template
 from mvmnix.system import store
+from mvmnix.system.descriptors import reopen
 from mvmnix.system.file_lock import Lock
 from mvmnix.system.private_dirs import Directory
 
@@ -291,6 +292,6 @@ def _sealed_state(data: bytes) -> int:
     fd = store.sealed_memory(data, name="mvmnix-template-state")
     try:
         os.fchmod(fd, 0o444)
-        return guest_memory.reopened(fd)
+        return reopen(fd)
     finally:
         os.close(fd)

@@ -1,4 +1,4 @@
-"""Descriptors that come with a packet: so many and no more, whoever sends them."""
+"""Descriptors that come with a packet, so many and no more, whoever sends them; and those that are reopened."""
 
 import os
 import socket
@@ -9,11 +9,13 @@ import pytest
 
 from mvmnix.system.descriptors import (
     PacketError,
+    access_of,
     ask_for_senders,
     close_listening,
     hang_up,
     receive_packet,
     received,
+    reopen,
     send_packet,
 )
 from tests.unit.lingering import lingering
@@ -87,3 +89,18 @@ def test_who_was_not_accepted_holds_up_no_end(tmp_path: Path) -> None:
             slow.close()
             close_listening(listening)
             assert caller.recv(1) == b""
+
+
+@pytest.mark.parametrize("access", [os.O_RDONLY, os.O_WRONLY, os.O_RDWR])
+def test_a_reopened_one_has_its_own_position_and_access(tmp_path: Path, access: int) -> None:
+    (tmp_path / "file").write_bytes(b"abc")
+    with (tmp_path / "file").open("r+b") as file:
+        assert file.read(1) == b"a"
+        again = reopen(file.fileno(), access)
+        try:
+            assert os.path.sameopenfile(file.fileno(), again)
+            assert os.lseek(again, 0, os.SEEK_CUR) == 0
+            assert access_of(again) == access
+            assert not os.get_inheritable(again)
+        finally:
+            os.close(again)

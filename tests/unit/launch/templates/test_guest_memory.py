@@ -121,17 +121,6 @@ def test_nothing_changes_what_is_sealed_not_even_who_opens_it_for_writing(change
         assert tuple(blocks(fd)) == PIECES
 
 
-def test_another_descriptor_has_its_own_position_and_reads_alone() -> None:
-    with copied() as fd:
-        os.lseek(fd, BLOCK, os.SEEK_SET)
-        again = guest_memory.reopened(fd)
-        try:
-            assert os.lseek(again, 0, os.SEEK_CUR) == 0
-            assert fcntl.fcntl(again, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY
-        finally:
-            os.close(again)
-
-
 @pytest.mark.parametrize(
     ("pieces", "size"),
     [

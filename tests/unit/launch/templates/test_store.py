@@ -17,6 +17,7 @@ from mvmnix.launch.templates.sealed_stream import KEY_BYTES, read_salt
 from mvmnix.launch.templates.store import NoTemplateError, Templates
 from mvmnix.launch.templates.template import NOTHING_HELD, Held, Template
 from mvmnix.system import store
+from mvmnix.system.descriptors import reopen
 from mvmnix.system.private_dirs import Directory
 from tests.descriptors import nothing_left_open
 from tests.unit.launch.templates.kept import BOOT, KEY, PIECES, POLICY, STATE, record_of, saved_memory
@@ -36,7 +37,7 @@ class HeldHere(Held):
         held = self.templates.get(key)
         if held is None:
             return None
-        return replace(held, memory=os.dup(held.memory), state=guest_memory.reopened(held.state))
+        return replace(held, memory=os.dup(held.memory), state=reopen(held.state))
 
     @override
     def give(self, template: Template) -> None:
