@@ -123,6 +123,24 @@ class Directory:
             self.remove(temporary)
             raise
 
+    def write_new(self, name: str, data: bytes, mode: int = 0o600) -> None:
+        """Put `data` under a name that isn't taken, durably. Raises FileExistsError where it is.
+
+        The file is on the disk before it gets its name, which link(2) gives once: after a crash at any moment there is
+        either no file of that name, or all of it.
+        """
+        temporary, fd = self.create_temporary(_component(name)[:200], mode)
+        with os.fdopen(fd, "wb") as file:
+            try:
+                file.write(data)
+                file.flush()
+                os.fsync(fd)
+                with self._judged(name):
+                    os.link(temporary, name, src_dir_fd=self.fd, dst_dir_fd=self.fd, follow_symlinks=False)
+            finally:  # before it is closed, or a sweep might come first
+                os.unlink(temporary, dir_fd=self.fd)
+        self.sync()
+
     def create_temporary(self, stem: str, mode: int = 0o600) -> tuple[str, int]:
         """A new file that `names` leaves out: its name, and a descriptor for reading and writing.
 

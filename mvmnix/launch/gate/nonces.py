@@ -102,19 +102,10 @@ class Nonces:
     def spend(self, nonce: Digest, spent: Spent) -> None:
         """Keep it, durably. Raises FileExistsError when it is kept already, OSError when it can't be.
 
-        The file is written and on the disk before it gets its name, which link(2) gives once: whenever this is killed,
-        the nonce is either unspent, or spent and all of it is there.
+        Whenever this is killed, the nonce is either unspent, or spent and all of it is there.
         """
         with self._directory.child(_shard(nonce)) as shard:
-            temporary, fd = shard.create_temporary(nonce.hex)
-            with os.fdopen(fd, "wb", buffering=0) as file:
-                try:
-                    file.write(spent.to_bytes())
-                    os.fsync(fd)
-                    os.link(temporary, nonce.hex, src_dir_fd=shard.fd, dst_dir_fd=shard.fd, follow_symlinks=False)
-                finally:  # before it is closed, or a sweep might come first
-                    os.unlink(temporary, dir_fd=shard.fd)
-            shard.sync()
+            shard.write_new(nonce.hex, spent.to_bytes())
 
     def renew(self, nonce: Digest, spent: Spent) -> None:
         """Keep in its place, durably, what it is spent for now. Raises OSError."""

@@ -15,15 +15,8 @@ FILE_NAME: Final = "sealing.key"
 def read_or_make(keys: Directory) -> bytes:
     """Return the key, made at the first time. Raises RefusedError [key-malformed, key-permissions], OSError."""
     if not keys.exists(FILE_NAME):
-        name, fd = keys.create_temporary(FILE_NAME)
-        with os.fdopen(fd, "wb") as file:
-            file.write(os.urandom(KEY_BYTES))
-            file.flush()
-            os.fsync(file.fileno())
         with suppress(FileExistsError):  # another process has made one meanwhile: that is the key
-            os.link(name, FILE_NAME, src_dir_fd=keys.fd, dst_dir_fd=keys.fd, follow_symlinks=False)
-        keys.remove(name)
-        keys.sync()
+            keys.write_new(FILE_NAME, os.urandom(KEY_BYTES))
     with os.fdopen(keys.open_file(FILE_NAME), "rb") as file:
         mode, key = stat.S_IMODE(os.fstat(file.fileno()).st_mode), file.read(KEY_BYTES + 1)
     if mode & (stat.S_IRWXG | stat.S_IRWXO):
