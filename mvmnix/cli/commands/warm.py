@@ -5,10 +5,7 @@ from typing import override
 import click
 
 from mvmnix.api import (
-    LEAST_MIB,
-    MOST_MIB,
     MOST_SHARES,
-    MOST_VCPUS,
     MachineShape,
     Retention,
     StartOptions,
@@ -21,7 +18,7 @@ from mvmnix.api import (
 from mvmnix.cli.attached_run import private_option
 from mvmnix.cli.completers import flake_or_image
 from mvmnix.cli.options.output_format import OutputFormat, format_options
-from mvmnix.cli.options.quantities import Size
+from mvmnix.cli.options.plan import MEMORY, VCPUS
 from mvmnix.cli.output import MIB, TERMINAL, table
 from mvmnix.cli.progress import steps
 from mvmnix.formats.strict import show_time
@@ -44,15 +41,8 @@ def warm() -> None:
 
 @warm.command()
 @click.argument("flake", metavar="FLAKE[#ATTR]|image:NAME", shell_complete=flake_or_image)
-@click.option("--vcpus", "-c", type=click.IntRange(1, MOST_VCPUS), help="Processors. Default: the image's.")
-@click.option(
-    "--memory",
-    "-m",
-    "memory_mib",
-    type=Size("m", LEAST_MIB, MOST_MIB),
-    metavar="MIB",
-    help="Memory. Default: the image's.",
-)
+@VCPUS
+@MEMORY
 @click.option("--network", is_flag=True, help="For machines with a network.")
 @click.option(
     "--shares",

@@ -120,16 +120,21 @@ def _user(_context: click.Context, _option: click.Parameter, value: str | None) 
         raise UsageError(str(error), hint="--user 1000, or --user UID:GID") from error
 
 
+#: The machine's shape, on which templates depend too.
+VCPUS: Final = click.option(
+    "--vcpus", "-c", type=click.IntRange(1, MOST_VCPUS), help="Processors. Default: the image's."
+)
+MEMORY: Final = click.option(
+    "--memory",
+    "-m",
+    "memory_mib",
+    type=Size("m", LEAST_MIB, MOST_MIB),
+    metavar="MIB",
+    help="Memory: 512, 512m or 2g. Default: the image's.",
+)
 _WORKLOAD_OPTIONS: Final = (
-    click.option("--vcpus", "-c", type=click.IntRange(1, MOST_VCPUS), help="Processors. Default: the image's."),
-    click.option(
-        "--memory",
-        "-m",
-        "memory_mib",
-        type=Size("m", LEAST_MIB, MOST_MIB),
-        metavar="MIB",
-        help="Memory: 512, 512m or 2g. Default: the image's.",
-    ),
+    VCPUS,
+    MEMORY,
     click.option(
         "--scratch", "scratch_mib", type=Size("m", 1, MOST_MIB), metavar="MIB", help="Scratch space, in memory."
     ),
