@@ -15,7 +15,6 @@ from mvmnix.launch.templates import guest_memory
 from mvmnix.launch.templates.record import TemplateRecord
 from mvmnix.plan.plan import NO_PLACEHOLDERS, Placeholders
 from mvmnix.system.descriptors import reopen
-from mvmnix.system.procfs import boot_id
 from mvmnix.vmm.port import LARGEST_STATE, SavedGuest
 
 _MIB: Final = 1 << 20
@@ -27,7 +26,7 @@ def save_template(plan: VerifiedPlan, host: Host) -> Ended:
     Raises UsageError for a plan that isn't for a template, or whose machines can't start warm; what `start_machine` and
     `Machine.save` do; OSError, MvmnixError where it can't be kept, as one with disks of an agent that binds them early.
     """
-    host.templates.prepare(boot_id())
+    host.templates.prepare()
     host.templates.close()
     memory = guest_memory.make_shared(plan.plan.memory_mib * _MIB, "mvmnix-saved-memory")
     state = guest_memory.make_shared(0, "mvmnix-saved-state")
@@ -55,7 +54,10 @@ def save_template(plan: VerifiedPlan, host: Host) -> Ended:
             state=Digest.of(devices),
             state_bytes=len(devices),
         )
-        host.templates.keep(record, devices, memory)
+        try:
+            host.templates.keep(record, devices, memory)
+        finally:  # also where there was no room: what is of no use any more makes some for the next one
+            host.templates.prune(record.boot)
         return ended
     finally:
         for fd in (memory, state, written):

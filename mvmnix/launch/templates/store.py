@@ -206,10 +206,9 @@ class Templates:
         self._held.drop(digest)
         self._directory.remove(digest.hex + _SUFFIX)
 
-    def prepare(self, boot: str) -> None:
-        """See to it that a template can be kept: that there is a sealing key, and room. Raises as `prune`, OSError."""
+    def prepare(self) -> None:
+        """See to it that a template can be sealed. Raises RefusedError where the key is not to be used, OSError."""
         self._key()
-        self.prune(boot)
 
     def prune(self, boot: str, most: int = MOST_BYTES, count: int = MOST_KEPT) -> tuple[Digest, ...]:
         """Remove files of other boots of the host or another policy, then the least recently used ones.

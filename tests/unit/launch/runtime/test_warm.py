@@ -143,6 +143,29 @@ def test_a_machine_starts_from_it_and_the_log_and_its_receipt_say_so(here: House
     assert not [notice for notice in here.notices if "once more" in notice]
 
 
+@pytest.mark.parametrize("is_full", [False, True])
+def test_what_is_of_no_use_goes_when_one_was_kept_or_could_not_be(
+    here: House, monkeypatch: pytest.MonkeyPatch, *, is_full: bool
+) -> None:
+    host = host_of(here)
+    useless = Path(host.templates._directory.where("0" * 64 + ".template"))
+    useless.write_bytes(b"no template")
+    useless.chmod(0o600)
+
+    def keep(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with template_plan(here) as plan:
+        if is_full:
+            monkeypatch.setattr(Templates, "keep", keep)
+            with pytest.raises(OSError, match="No space"):
+                save_template(plan, host)
+        else:
+            save_template(plan, host)
+    assert not useless.exists()
+    assert len(host.templates.list()) == int(not is_full)
+
+
 def test_another_hypervisor_saves_none(here: House) -> None:
     host = here.host()
     with template_plan(here) as plan, pytest.raises(UsageError, match="the hypervisor can't save guests"):
