@@ -39,6 +39,7 @@ def prepare(base: Path) -> Place:
     """Make everything that is missing; with an empty directory that takes minutes."""
     place = Place(Home(base / "home"), base / "tree", base / "hello")
     if place.hello.exists():
+        place.home.make_no_templates()  # beside what is measured
         return place
     print(f"preparing {base}: building the builder and examples/hello …", file=sys.stderr)
     base.mkdir(parents=True, exist_ok=True)

@@ -155,7 +155,7 @@ def access_of(fd: int) -> int | None:
 def reopen(fd: int, flags: int = os.O_RDONLY) -> int:
     """Return another descriptor of the same file, at its beginning and for `flags` alone. Raises OSError.
 
-    The kernel looks at the file's mode anew (proc_pid_fd(5)): its owner alone reopens what is 0600, whoever holds it.
+    The kernel looks at the file's mode anew (proc_pid_fd(5)): only its owner reopens what is 0600.
     """
     return os.open(f"/proc/self/fd/{fd}", flags | os.O_CLOEXEC)
 

@@ -54,10 +54,7 @@ def save_template(plan: VerifiedPlan, host: Host) -> Ended:
             state=Digest.of(devices),
             state_bytes=len(devices),
         )
-        try:
-            host.templates.keep(record, devices, memory)
-        finally:  # also where there was no room: what is of no use any more makes some for the next one
-            host.templates.prune(record.boot)
+        _keep(host, record, devices, memory)
         return ended
     finally:
         for fd in (memory, state, written):
@@ -72,6 +69,14 @@ def _checked(hello: Hello | None, disks: Placeholders) -> Hello:
         why = "the image is of an older mvm, and its guests know their disks before they are told anything"
         raise MvmnixError(why, hint="build the image again; or make a template without --shares and --data")
     return hello
+
+
+def _keep(host: Host, record: TemplateRecord, devices: bytes, memory: int) -> None:
+    """Keep it, and remove what is of no use any more: where there is no room, too, for the next attempt."""
+    try:
+        host.templates.keep(record, devices, memory)
+    finally:
+        host.templates.prune(record.boot)
 
 
 def _shown(text: str) -> str:

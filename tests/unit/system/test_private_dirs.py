@@ -10,7 +10,6 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -255,51 +254,6 @@ def test_a_failed_write_keeps_the_old(directory: Directory) -> None:
     with pytest.raises(OSError, match="directory"):
         directory.write_atomic("x", b"new")
     assert [entry.name for entry in Path(directory.path).iterdir()] == ["x"]
-
-
-def entries(directory: Directory) -> list[str]:
-    return os.listdir(directory.fd)  # noqa: PTH208 - a descriptor
-
-
-def test_a_new_file_takes_no_name_that_is_taken(directory: Directory, home: Path) -> None:
-    directory.write_new("x", b"first", mode=0o640)
-    with pytest.raises(FileExistsError):
-        directory.write_new("x", b"second")
-    assert (directory.read("x", 9), entries(directory)) == (b"first", ["x"])
-    assert stat.S_IMODE(os.stat("x", dir_fd=directory.fd).st_mode) == 0o640
-    Path(directory.where("link")).symlink_to(home / "nothing")
-    with pytest.raises(FileExistsError):
-        directory.write_new("link", b"second")
-    assert not (home / "nothing").exists()
-
-
-def test_a_new_file_is_whole_before_it_has_its_name_and_no_sweep_comes_first(
-    directory: Directory, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    link, seen = os.link, list[tuple[bytes, dict[str, int]]]()
-
-    def observed(source: str, name: str, **others: Any) -> None:
-        seen.append((directory.read(source, 1 << 20), directory.sweep()))
-        link(source, name, **others)
-
-    monkeypatch.setattr(os, "link", observed)
-    directory.write_new("x", b"a" * 100_000)
-    assert seen == [(b"a" * 100_000, {})]
-    assert entries(directory) == ["x"]
-
-
-@pytest.mark.parametrize("failing", ["fsync", "link"])
-def test_a_new_file_that_cannot_be_written_leaves_nothing(
-    directory: Directory, monkeypatch: pytest.MonkeyPatch, failing: str
-) -> None:
-    def full(*_: object, **__: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(os, failing, full)
-        with pytest.raises(OSError, match="No space"):
-            directory.write_new("x", b"x")
-    assert entries(directory) == []
 
 
 def test_unfinished_writes_are_not_listed(directory: Directory) -> None:
