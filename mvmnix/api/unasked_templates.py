@@ -101,16 +101,18 @@ def _start_maker(context: Context, key: Digest, plan: Plan) -> process.Child:
     if plan.manifest is None:
         raise MvmnixError("the plan names no manifest", hint="make a plan for a kept image")
     variables = {**launcher_socket.kept_variables(os.environ, context.roots), **process.FIXED}
-    numbers = (plan.vcpus, plan.memory_mib, int(plan.network is not None))
+    disks = (len(plan.shares), int(plan.data is not None))  # no share is served: such machines start cold
+    numbers = (plan.vcpus, plan.memory_mib, int(plan.network is not None), *disks)
     words = (key.hex, plan.manifest.hex, *map(str, numbers))
     return process.spawn(own_interpreter.command(__name__, "main", *words), env=variables)
 
 
-def main(key: str, manifest: str, vcpus: str, memory_mib: str, network: str) -> None:
+def main(key: str, manifest: str, *numbers: str) -> None:
     """3, 4. Be the program. What fails is kept beside the templates, and shown by `mvm doctor`."""
     os.umask(0o077)
     os.nice(_NICENESS)
-    shape = MachineShape(int(vcpus), int(memory_mib), bool(int(network)))
+    vcpus, memory_mib, network, shares, data = map(int, numbers)
+    shape = MachineShape(vcpus, memory_mib, bool(network), shares, bool(data))
     with suppress(MvmnixError, OSError), open_context() as context:
         make_due_template(context, Digest(key), Digest(manifest), shape)
 

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 #: Bytes of a record, at most (launch/templates/record.py); forks have that module, and the launcher needs none.
 _LIMIT: Final = 65536
+#: Bytes of a block (inode(7), st_blocks).
+_BLOCK: Final = 512
 #: Templates that are held, and bytes of memory that they may take together; the least recently used one goes first.
 MOST_HELD: Final = 8
 MOST_BYTES: Final = 2 << 30
@@ -40,8 +42,8 @@ class _Given:
 
     @property
     def size(self) -> int:
-        """Bytes of memory that it may take: machines fill its holes by reading them."""
-        return sum(os.fstat(fd).st_size for fd in (self.memory, self.state))
+        """Bytes of memory that it takes now; it grows, since machines fill holes by reading them."""
+        return sum(os.fstat(fd).st_blocks * _BLOCK for fd in (self.memory, self.state))
 
     def close(self) -> None:
         """Close both."""
@@ -88,10 +90,11 @@ class HeldTemplates:
             return
         given = _Given(packet.data[:_KEY], packet.data[_KEY:], memory, others[0])
         self._drop(given.key)
-        if given.size > MOST_BYTES:
-            given.close()
-            return
         self._held[given.key] = given
+        self._make_room()
+
+    def _make_room(self) -> None:
+        """Let go of what is more than is held; looked at with each start, for templates grow."""
         while len(self._held) > MOST_HELD or sum(each.size for each in self._held.values()) > MOST_BYTES:
             self._drop(next(iter(self._held)))
 
@@ -100,6 +103,7 @@ class HeldTemplates:
         held = self._held.get(key)
         if held is not None and held.said[:_SALT] == salt:
             self._held[key] = self._held.pop(key)
+            self._make_room()
 
     def _drop(self, key: bytes) -> None:
         if (held := self._held.pop(key, None)) is not None:

@@ -3,9 +3,6 @@
 import click
 
 from mvmnix.api import (
-    LEAST_MIB,
-    MOST_MIB,
-    MOST_VCPUS,
     MOST_WAITING,
     MachineShape,
     PoolStatus,
@@ -20,7 +17,7 @@ from mvmnix.api import (
 from mvmnix.api import run as run_steps
 from mvmnix.cli.completers import flake_or_image
 from mvmnix.cli.options.output_format import OutputFormat, format_options
-from mvmnix.cli.options.quantities import Size
+from mvmnix.cli.options.plan import MEMORY, VCPUS
 from mvmnix.cli.output import TERMINAL, table
 from mvmnix.cli.progress import steps
 
@@ -33,15 +30,8 @@ def pool() -> None:
 @pool.command("set")
 @click.argument("flake", metavar="FLAKE[#ATTR]|image:NAME", shell_complete=flake_or_image)
 @click.option("-n", "count", type=click.IntRange(1, MOST_WAITING), required=True, help="How many machines wait.")
-@click.option("--vcpus", "-c", type=click.IntRange(1, MOST_VCPUS), help="Processors. Default: the image's.")
-@click.option(
-    "--memory",
-    "-m",
-    "memory_mib",
-    type=Size("m", LEAST_MIB, MOST_MIB),
-    metavar="MIB",
-    help="Memory. Default: the image's.",
-)
+@VCPUS
+@MEMORY
 def set_(*, flake: str, count: int, vcpus: int | None, memory_mib: int | None) -> None:
     """Keep machines of FLAKE's image, or of the kept image NAME, waiting, and return once they do.
 

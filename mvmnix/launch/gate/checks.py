@@ -11,7 +11,7 @@ from mvmnix.formats.strict import show_time
 from mvmnix.model import Image, Posture
 from mvmnix.plan import kernel_command_line
 from mvmnix.plan import plan as plans
-from mvmnix.plan.plan import Plan, Use
+from mvmnix.plan.plan import Plan
 from mvmnix.provenance.bundle import statement
 from mvmnix.provenance.bundle.statement import Statement
 from mvmnix.provenance.isolation import Boundary, Isolation
@@ -116,8 +116,8 @@ def step_11_isolation(it: AuthenticPlan) -> Iterator[Reason]:
     """11. The isolation that the policy requires, as far as a plan says it; no proxy or template that it refuses."""
     yield from isolation_reasons(it.plan, it.policy)
     yield from proxy_reasons(it.plan, it.policy)
-    if it.plan.use is Use.TEMPLATE and not it.policy.warm_starts:
-        why = "machines would start from the template that it makes, and the policy lets none start so"
+    if it.plan.use.is_untold and not it.policy.warm_starts:
+        why = "its machines make a template or start from one, and the policy lets none start so"
         hint = "have them boot; or, if templates are meant, change [launch] in trust.toml: warm-starts"
         yield Reason(ReasonCode.TEMPLATE_FORBIDDEN, _WHAT, why, hint)
 

@@ -13,6 +13,7 @@ from typing import Final
 
 from mvmnix.digest import Digest
 from mvmnix.system import store
+from mvmnix.system.descriptors import reopen
 
 #: Bytes of the pieces in which memory is kept; those that hold nothing but zeros are left out.
 BLOCK: Final = 65536
@@ -35,7 +36,7 @@ def placeholder_disk() -> int:
     """Return a descriptor, for reading, of memory that no process can change: a disk of zeros, which no guest reads."""
     memory = store.sealed_memory(_ZEROS, name="mvmnix-placeholder")
     try:
-        return os.open(f"/proc/self/fd/{memory}", os.O_RDONLY | os.O_CLOEXEC)
+        return reopen(memory)
     finally:
         os.close(memory)
 
