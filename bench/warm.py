@@ -4,6 +4,7 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 
 from bench.commands import plan
@@ -14,10 +15,18 @@ from bench.place import TRUE, Place
 from bench.raw_qemu import PATIENCE, RawQemu
 from bench.raw_template import RawTemplate
 from mvmnix import Sandbox
+from mvmnix.api.context import Context
+from mvmnix.api.pools import list_pools
 from mvmnix.launch.agent.requests import ExecRequest
+from mvmnix.launch.control.drivers import run
 from mvmnix.model import User, Workload
 from mvmnix.system.procfs import children
+from mvmnix.system.roots import Roots
 
+#: MiB of the machines that are claimed, how many wait, and starts in a row for each round of claims.
+_CLAIMED_MIB, _WAITING, _ROUNDS_OF = 132, 2, 5
+#: Looks at a pool.
+_LOOKS = 600
 #: Machines of one template whose memory is counted together.
 _TWINS = 20
 _RAW, _COLD, _RAW_OUTPUT = "raw restore", "mvm run, cold", "raw restore, first output"
@@ -38,6 +47,7 @@ def warm(place: Place, *, rounds: int, starts: int) -> Iterator[Figure]:
         yield from _times(place, template, signed, rounds)
         yield from _memory(place, template, signed)
     yield from _starts(signed, starts)
+    yield from _claims(place, signed, rounds=rounds, starts=starts)
 
 
 def _times(place: Place, template: RawTemplate, signed: Path, rounds: int) -> Iterator[Figure]:
@@ -96,6 +106,41 @@ def _starts(signed: Path, starts: int) -> Iterator[Figure]:
             seconds.append(time.monotonic() - begin)
     yield in_time(f"{starts} warm starts in a row, to the first output", seconds, unit="s")
     yield in_time("99 of 100 of these take at most", (sorted(seconds)[-1 - len(seconds) // 100],), unit="s")
+
+
+def _claims(place: Place, signed: Path, *, rounds: int, starts: int) -> Iterator[Figure]:
+    """A machine that waits, to the first output, against one that starts from its template, which is 4 MiB larger."""
+    context = Context(Roots.from_environment(os.environ))
+    claimed = place.home.path / "claimed.sigstore.json"
+    claimed.write_bytes(plan(place, options=("--verb", "exec", "--memory", f"{_CLAIMED_MIB}M")))
+    place.mvm("pool", "set", "image:open", "-n", f"{_WAITING}", "-m", f"{_CLAIMED_MIB}M")
+    boxes = ExitStack()
+
+    def first_output(of: Path) -> None:
+        boxes.enter_context(Sandbox.launch(of)).exec(TRUE, check=True)
+
+    def prepare(_: str) -> None:
+        boxes.close()
+        _wait_for_pool(context)
+
+    with boxes, context:
+        what, compared = "claim, first output", "Sandbox.launch, warm, first output"
+        count = max(rounds, starts // _ROUNDS_OF)
+        turns = {what: partial(first_output, claimed), compared: partial(first_output, signed)}
+        found = in_turns(turns, rounds=count, prepare=prepare)
+        yield in_turns_with(what, compared, Pair(found[what], found[compared]), "ratio at most 0.85")
+        late, middle = sorted(found[what].seconds)[-1 - count // 100], found[what].median
+        yield Figure("claim, first output, p99", "s", (late,), "its median", (middle,), "ratio at most 2")
+    place.mvm("pool", "rm", "open")
+
+
+def _wait_for_pool(context: Context) -> None:
+    """Wait until all machines wait that are to."""
+    for _ in range(_LOOKS):
+        if all(each.waiting == each.count for each in run(list_pools(context))):
+            return
+        time.sleep(SETTLED / 10)
+    raise RuntimeError("the machines of a pool don't wait")
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from mvmnix.sdk.blocking_commands import Writer as Writer
 from mvmnix.sdk.blocking_images import Audit as Audit
 from mvmnix.sdk.blocking_images import Image as Image
 from mvmnix.sdk.blocking_images import Plan as Plan
+from mvmnix.sdk.blocking_images import Pool as Pool
 from mvmnix.sdk.blocking_images import verify as verify
 from mvmnix.sdk.errors import Cause as Cause
 from mvmnix.sdk.errors import CommandFailed as CommandFailed
@@ -86,6 +87,7 @@ __all__ = [
     "OutputLimitExceeded",
     "Plan",
     "PolicyRefused",
+    "Pool",
     "Preset",
     "Process",
     "Publish",

@@ -19,7 +19,7 @@ from mvmnix.sdk import commands, files, logs, sandbox
 from mvmnix.sdk.arguments import check_methods
 from mvmnix.sdk.asyncio_commands import Process, Reader, Stream, Writer, begin_process
 from mvmnix.sdk.asyncio_drive import run
-from mvmnix.sdk.asyncio_images import Audit, Image, Plan, verify
+from mvmnix.sdk.asyncio_images import Audit, Image, Plan, Pool, verify
 from mvmnix.sdk.commands import CommandOptions, ExecOptions
 from mvmnix.sdk.machine import AttachedMachine, Machine, OwnMachine
 from mvmnix.sdk.preparation import SandboxOptions, Source
@@ -32,6 +32,7 @@ __all__ = [
     "Image",
     "Opener",
     "Plan",
+    "Pool",
     "Process",
     "Reader",
     "Sandbox",

@@ -93,6 +93,7 @@ from mvmnix.api.plans import sign_plan as sign_plan
 from mvmnix.api.policy_history import hold_log as hold_log
 from mvmnix.api.policy_history import latest_serials as latest_serials
 from mvmnix.api.pools import list_pools as list_pools
+from mvmnix.api.pools import prepare_pool as prepare_pool
 from mvmnix.api.pools import remove_pools as remove_pools
 from mvmnix.api.pools import set_pool as set_pool
 from mvmnix.api.preparation import prepare_run as prepare_run

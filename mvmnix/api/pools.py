@@ -4,14 +4,18 @@ A launcher keeps them (mvmnix/launcher/pools.py): the one that this process's st
 """
 
 from contextlib import ExitStack
+from dataclasses import dataclass
 from typing import Final
 
 from mvmnix.api.context import Context
+from mvmnix.api.frontend import SILENT_PROGRESS, Progress
+from mvmnix.api.image_builder import open_image_builder
 from mvmnix.api.launch import ContextCaller, StartOptions, ask, expected, given_plan, save_machine
+from mvmnix.api.machine_store import put_in_order
 from mvmnix.api.plans import sign_plan
+from mvmnix.api.source_refs import KeptImage, SourceRef
 from mvmnix.api.templates import MachineShape, draft_untold_plan
 from mvmnix.errors import MvmnixError, UsageError
-from mvmnix.images.store import VerifiedImage
 from mvmnix.launch.control.drivers import Steps, Wait
 from mvmnix.launch.control.own_directories import open_shown
 from mvmnix.launch.control.pool_messages import MOST_WAITING, PoolAction, PoolRequest, PoolsKept, PoolStatus
@@ -25,23 +29,53 @@ _PAUSE: Final = 0.25
 _LOOKS: Final = 2400
 
 
-def set_pool(context: Context, finished: VerifiedImage, shape: MachineShape, count: int) -> Steps[PoolStatus]:
-    """Keep so many machines of an image and shape waiting, in the place of an older pool; return it once they wait.
+@dataclass(frozen=True, slots=True)
+class PoolPlans:
+    """Two signed plans: for the template of a pool, and for each of its `count` machines, whose terms are `terms`."""
 
-    A template is made first, which they share with no machine that was started before. Raises UsageError for a number
-    that isn't possible, or a shape with a network; MvmnixError where a machine can't wait; what `sign_plan` and starts
-    do.
+    template: bytes
+    pool: bytes
+    terms: Plan
+    count: int
+
+
+def prepare_pool(
+    context: Context,
+    source: SourceRef | KeptImage,
+    shape: MachineShape,
+    count: int,
+    stack: ExitStack,
+    *,
+    progress: Progress = SILENT_PROGRESS,
+) -> PoolPlans:
+    """Find or build an image, and sign the plans of a pool of so many machines, to be handed to `set_pool`.
+
+    The image can't be removed until `stack` is closed. Raises UsageError for a number that isn't possible, or a shape
+    with a network or disks; what `sign_plan` and api/image_builder.py do.
     """
     if not 1 <= count <= MOST_WAITING:
         raise UsageError(f"a pool has 1 to {MOST_WAITING} machines, and not {count}", hint="end one: mvm pool rm IMAGE")
-    if shape.network:
-        raise UsageError("no machine waits that has a network", hint="such machines start from a template")
-    plan = draft_untold_plan(context, finished, shape, Use.POOL)
-    template = sign_plan(context, draft_untold_plan(context, finished, shape, Use.TEMPLATE))
-    yield from save_machine(context, template, StartOptions(retention=Retention.LAST))
-    bundle = sign_plan(context, plan)
-    found = yield from _ask(context, PoolRequest(PoolAction.SET, plan.image, count), bundle)
-    return (yield from _wait(context, found, plan))
+    if shape.network or shape.shares or shape.data:
+        why = "no machine waits that has a network, shares or a data disk"
+        raise UsageError(why, hint="such machines start from a template: mvm warm IMAGE")
+    put_in_order(context.roots, context.machines, context.frontend)
+    stack.enter_context(context.working())
+    with open_image_builder(context, progress) as images:
+        finished = images.image(source)
+    drafts = [draft_untold_plan(context, finished, shape, use) for use in (Use.TEMPLATE, Use.POOL)]
+    template, pool = (sign_plan(context, draft) for draft in drafts)
+    return PoolPlans(template, pool, drafts[1], count)
+
+
+def set_pool(context: Context, plans: PoolPlans) -> Steps[PoolStatus]:
+    """Keep machines waiting, in the place of an older pool of the same image and shape; return it once they wait.
+
+    A template is made first, which they share with no machine that was started before. Raises MvmnixError where a
+    machine can't wait, and what starts do.
+    """
+    yield from save_machine(context, plans.template, StartOptions(retention=Retention.LAST))
+    found = yield from _ask(context, PoolRequest(PoolAction.SET, plans.terms.image, plans.count), plans.pool)
+    return (yield from _wait(context, found, plans.terms))
 
 
 def list_pools(context: Context) -> Steps[tuple[PoolStatus, ...]]:

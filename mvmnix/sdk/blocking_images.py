@@ -10,10 +10,11 @@ from mvmnix.api.verify.trust_choice import TrustChoice
 from mvmnix.audit.reading import SealedRecord
 from mvmnix.plan import plan as plans
 from mvmnix.provenance.verify.requirements import Requirements
-from mvmnix.sdk import images
+from mvmnix.sdk import images, pools
 from mvmnix.sdk.arguments import check_methods, checking
 from mvmnix.sdk.drive import run, work
 from mvmnix.sdk.images import AuditReport, Verdict
+from mvmnix.sdk.pools import PoolFacts
 from mvmnix.sdk.preparation import ImageFacts, SandboxOptions, Source
 from mvmnix.sdk.results import Template
 from mvmnix.words import Words
@@ -61,6 +62,8 @@ class Image(ImageFacts):
         vcpus: int | None = None,
         memory_mib: int | None = None,
         network: bool = False,
+        shares: int = 0,
+        data: bool = False,
         private_launcher: bool = False,
     ) -> Template:
         """Make a template of an image, in the place of an older one; machines of that shape then start from it.
@@ -72,6 +75,8 @@ class Image(ImageFacts):
             vcpus: Processors; as the image says where it is left out.
             memory_mib: Memory in MiB; as the image says where it is left out.
             network: The template is for machines with a network.
+            shares: How many read-only shares they have, each small enough for an image.
+            data: They have a data disk, of any size.
             private_launcher: Start that machine from a child of this process, within its control group.
 
         Raises:
@@ -79,7 +84,7 @@ class Image(ImageFacts):
             InvalidArgument: No machine has this shape, or the hypervisor here saves no guests.
 
         """
-        shape = MachineShape(vcpus, memory_mib, network)
+        shape = MachineShape(vcpus, memory_mib, network, shares, data)
         return run(images.warm(source, shape, private=private_launcher))
 
     @staticmethod
@@ -103,6 +108,50 @@ class Image(ImageFacts):
     @classmethod
     def _of(cls, facts: ImageFacts) -> Self:
         return cls(facts.name, facts.digest, facts.level)
+
+
+@check_methods
+class Pool(PoolFacts):
+    """Machines of one image that wait, restored and told nothing; starts of that image and shape take one of them."""
+
+    __slots__ = ()
+
+    @classmethod
+    def set(cls, source: Source, count: int, *, vcpus: int | None = None, memory_mib: int | None = None) -> Self:
+        """Keep machines waiting, in the place of an older pool of this image and shape; returns once they wait.
+
+        They are verified, logged and started as all machines, and the launcher that keeps them stays meanwhile.
+
+        Args:
+            source: As for `Sandbox.run`; a flake's image is built first if need be.
+            count: How many, 1 to 32.
+            vcpus: Processors; as the image says where it is left out.
+            memory_mib: Memory in MiB; as the image says where it is left out.
+
+        Raises:
+            PolicyRefused: The trust policy lets no machine start from a template, or requires KVM.
+            InvalidArgument: No machine has this shape, or together they could take more than half of the memory.
+
+        """
+        return cls._of(run(pools.keep(source, count, vcpus, memory_mib)))
+
+    @classmethod
+    def list(cls) -> tuple[Self, ...]:
+        """Return the pools of the launcher that this process's starts go to."""
+        return tuple(map(cls._of, run(pools.list_kept())))
+
+    @staticmethod
+    def remove(images: Words) -> None:
+        """End the machines that wait of these images; those that were claimed go on.
+
+        Args:
+            images: Names of images.
+
+        Raises:
+            NotFound: No machine of one of them waits; nothing is ended then.
+
+        """
+        run(pools.remove(images))
 
 
 @check_methods

@@ -27,6 +27,7 @@ from mvmnix.launch.templates.store import KeptTemplate
 from mvmnix.machines.retention import Retention
 from mvmnix.plan.fields import LEAST_MIB, MOST_MIB, MOST_VCPUS
 from mvmnix.plan.plan import Plan, plan_statement
+from mvmnix.plan.share import MOST_SHARES
 from mvmnix.provenance.verify.artifact_verifier import signer_of
 from mvmnix.provenance.verify.requirements import Requirements
 from mvmnix.sdk.arguments import between
@@ -107,6 +108,7 @@ def warm(source: Source, shape: MachineShape, *, private: bool) -> Steps[Templat
     """
     between(shape.vcpus, "vcpus", 1, MOST_VCPUS)
     between(shape.memory_mib, "memory_mib", LEAST_MIB, MOST_MIB)
+    between(shape.shares, "shares", 0, MOST_SHARES)
     opened = WorkerStack()
 
     def prepare(stack: ExitStack) -> tuple[Context, bytes]:

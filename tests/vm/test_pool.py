@@ -12,14 +12,10 @@ from mvmnix.machines.ending import EndReason
 from tests.conftest import World
 from tests.hostile.rig import replaced
 from tests.patience import PATIENCE, until
-from tests.vm.machines import HELLO
-from tests.vm.test_warm import ANY, LOOK, TRUE, receipts
+from tests.vm.drawing import ANY, LOOK, TRUE, receipts
+from tests.vm.machines import HELLO, machines
 
 pytestmark = pytest.mark.vm
-
-
-def machines(world: World) -> list[dict[str, object]]:
-    return list(json.loads(world.home.mvm("ps", "--all", "--json").stdout)["result"])
 
 
 def waiting(world: World) -> list[dict[str, object]]:

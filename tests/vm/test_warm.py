@@ -5,49 +5,21 @@ import json
 import os
 import subprocess
 import time
-from collections.abc import Set as AbstractSet
 from pathlib import Path
 
 import pytest
 
-from mvmnix.keys import Role
 from mvmnix.launch.templates import guest_memory
 from mvmnix.machines.ending import EndReason
-from mvmnix.machines.receipt import Receipt, from_statement
+from mvmnix.machines.receipt import Receipt
 from mvmnix.plan.share import ShareKind
-from mvmnix.provenance.bundle import statement
-from mvmnix.provenance.verify.authentication import authenticate
 from tests.conftest import World
 from tests.hostile.rig import replaced
 from tests.patience import PATIENCE, until
-from tests.policies import effective
+from tests.vm.drawing import ANY, LOOK, TRUE, receipts
 from tests.vm.machines import HELLO
 
 pytestmark = pytest.mark.vm
-
-#: What a guest draws and is: a line each.
-LOOK = """
-bb=/bin/busybox
-$bb head -c 16 /dev/urandom | $bb hexdump -v -e '16/1 "%02x" "\\n"'
-$bb cat /proc/sys/kernel/random/uuid
-$bb cat /proc/sys/kernel/random/boot_id
-$bb hostname
-$bb cat /etc/machine-id 2>/dev/null || echo "$bb $$"
-$bb date +%s
-"""
-TRUE = ("--", "/bin/busybox", "true")
-#: The image is a sealed one, which boots unless it is told otherwise.
-ANY = ("--start", "any")
-
-
-def receipts(world: World, before: AbstractSet[Path] = frozenset()) -> dict[Path, Receipt]:
-    """The receipts of all machines but some, verified."""
-    trust = effective(None, (world.home.config / "trust.toml").read_bytes()).trust
-    found = {}
-    for path in {*(world.home.state / "machines").glob("*/receipt.sigstore.json")} - before:
-        authentic = authenticate(path.read_bytes(), trust=trust, role=Role.HOST, what="the receipt")
-        found[path] = from_statement(statement.parse(authentic.payload))
-    return found
 
 
 def started(world: World, *words: str) -> tuple[Receipt, str]:

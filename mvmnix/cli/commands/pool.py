@@ -1,5 +1,7 @@
 """`mvm pool`: keeps machines waiting, restored and told nothing, so that a start has one at hand."""
 
+from contextlib import ExitStack
+
 import click
 
 from mvmnix.api import (
@@ -8,8 +10,7 @@ from mvmnix.api import (
     PoolStatus,
     list_pools,
     open_context,
-    open_image_builder,
-    put_in_order,
+    prepare_pool,
     remove_pools,
     runnable_ref,
     set_pool,
@@ -39,11 +40,10 @@ def set_(*, flake: str, count: int, vcpus: int | None, memory_mib: int | None) -
     keeps them stays until the pool is removed.
     """
     wanted, shape = runnable_ref(flake), MachineShape(vcpus, memory_mib)
-    with open_context(TERMINAL) as context, context.working():
-        put_in_order(context.roots, context.machines, TERMINAL)
-        with steps() as progress, open_image_builder(context, progress) as images:
-            finished = images.image(wanted)
-        status = run_steps(set_pool(context, finished, shape, count))
+    with open_context(TERMINAL) as context, ExitStack() as stack:
+        with steps() as progress:
+            plans = prepare_pool(context, wanted, shape, count, stack, progress=progress)
+        status = run_steps(set_pool(context, plans))
     click.echo(status.image)
 
 

@@ -12,7 +12,7 @@ from mvmnix import aio
 #: Classes of the blocking face, and those of asyncio's that they stand for.
 TWINS: dict[type, type] = {
     getattr(mvmnix, name): getattr(aio, name)
-    for name in ("Sandbox", "Files", "Process", "Reader", "Writer", "Stream", "Image", "Plan", "Audit")
+    for name in ("Sandbox", "Files", "Process", "Reader", "Writer", "Stream", "Image", "Plan", "Pool", "Audit")
 }
 
 

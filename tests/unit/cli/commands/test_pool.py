@@ -2,73 +2,20 @@
 
 import json
 import os
-import signal
-import socket
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from mvmnix.launch.control.caller_check import CallerCheck
-from mvmnix.launch.control.connection import Connection
-from mvmnix.launcher import session
-from mvmnix.launcher.held_templates import HeldTemplates
-from mvmnix.launcher.pools import Pools
-from mvmnix.launcher.waiting import wait_for_claim
 from mvmnix.machines.ending import EndReason
-from mvmnix.system.roots import Roots
-from mvmnix.vmm.tsc import TscClock
 from tests.patience import until
 from tests.unit.cli.machines import kinds
 from tests.unit.cli.station import Station
-from tests.unit.launch.fake_hypervisor import Scenario
-from tests.unit.launcher.serving import Serving, serving
+from tests.unit.launcher.pooling import launcher, pooled, states
 
-
-@pytest.fixture
-def pooled(settled: Station, monkeypatch: pytest.MonkeyPatch) -> Station:
-    """A user whose hypervisor saves guests, and whose host's counter is always measured the same."""
-    monkeypatch.setattr(TscClock, "khz", lambda _: 2_000_000)
-    monkeypatch.setattr("mvmnix.launcher.waiting._LOOK", 0.1)
-    settled.hypervisor(restored=Scenario.BOOTS)
-    return settled
-
-
-@pytest.fixture
-def launcher(pooled: Station, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Serving]:
-    """A launcher that keeps pools, in a fork of this process."""
-    held, pools, check = HeldTemplates(), Pools(), CallerCheck.of_this_process()
-
-    def serve(connection: socket.socket) -> int:
-        return session.serve(connection, check, held, pools)
-
-    def wait(end: socket.socket, plan: int) -> int:
-        return wait_for_claim(end, plan, check, held)
-
-    def quieten() -> None:
-        null = os.open(os.devnull, os.O_RDWR)
-        for fd in range(3):
-            os.dup2(null, fd)
-
-    with serving(tmp_path / "run", serve, quieten, wait=wait, kept=(held, pools)) as made:
-
-        def reach(_roots: Roots, *, private: bool) -> Connection:
-            assert not private
-            return Connection(made.connect())
-
-        monkeypatch.setattr("mvmnix.api.launch.reach", reach)
-        yield made
-        os.kill(made.process, signal.SIGTERM)
-        made.wait()
-    until(lambda: "waiting" not in states(pooled))
+__all__ = ["launcher", "pooled"]
 
 
 def listed(station: Station) -> list[dict[str, object]]:
     return list(station.mvm("pool", "ls", "--json").answer("pools"))
-
-
-def states(station: Station) -> list[object]:
-    return [machine["state"] for machine in station.mvm("ps", "--all", "--json").answer("machines")]
 
 
 def log(station: Station) -> list[dict[str, object]]:
@@ -139,7 +86,7 @@ def test_another_policy_ends_those_that_wait(pooled: Station) -> None:
 @pytest.mark.usefixtures("launcher")
 def test_a_pool_whose_machines_cannot_wait_is_told(pooled: Station, monkeypatch: pytest.MonkeyPatch) -> None:
     reference = pooled.flake()
-    monkeypatch.setattr("mvmnix.api.pools.make_template", lambda *_: iter(()))
+    monkeypatch.setattr("mvmnix.api.pools.save_machine", lambda *_: iter(()))
     said = pooled.mvm("pool", "set", reference, "-n", "1")
     assert (said.code, "no template is kept for it" in said.err) == (125, True)
     assert listed(pooled) == []

@@ -27,7 +27,7 @@ from tests.descriptors import nothing_left_open
 from tests.patience import SHORT
 from tests.unit.launch.fake_hypervisor import Scenario
 from tests.unit.launch.house import House, nowhere
-from tests.unit.launch.runtime.test_warm import KHZ, POLICY, here, host_of, save, spec_of, template_plan
+from tests.unit.launch.saving import KHZ, POLICY, here, host_of, save, spec_of, template_plan
 
 __all__ = ["here"]
 

@@ -1,7 +1,6 @@
 """Templates and the machines that start from them, with a hypervisor that saves and restores, without a machine."""
 
 import os
-from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -22,13 +21,12 @@ from mvmnix.launch.runtime.start import start_machine
 from mvmnix.launch.runtime.warm import template_key
 from mvmnix.launch.shares.image import ShareImage
 from mvmnix.launch.templates import guest_memory
-from mvmnix.launch.templates.store import KeptTemplate, NoTemplateError, Templates
+from mvmnix.launch.templates.store import NoTemplateError, Templates
 from mvmnix.launch.templates.template import NOTHING_HELD
 from mvmnix.machines.ending import EndReason
 from mvmnix.machines.receipt import Receipt
-from mvmnix.model import Verb, Workload
 from mvmnix.plan.data_disk import DataDisk
-from mvmnix.plan.plan import Accelerator, Placeholders, Start, Timeouts, Use
+from mvmnix.plan.plan import Placeholders, Start
 from mvmnix.plan.secret_reference import SecretReference, SecretTarget
 from mvmnix.plan.share import Share, ShareKind
 from mvmnix.system.store import is_sealed
@@ -36,53 +34,13 @@ from mvmnix.vmm.boot_watchdog import StallReason
 from mvmnix.vmm.port import Acceleration, Attachment, DataAttachment, Invocation, LaunchSpec, PlaceholderDisk
 from mvmnix.vmm.tsc import TscClock
 from tests.descriptors import nothing_left_open
-from tests.patience import EVENT_PATIENCE, PATIENCE, SHORT
+from tests.patience import SHORT
 from tests.unit.launch.fake_guest import AGENT
 from tests.unit.launch.fake_hypervisor import MEMORY, STATE, FakeHypervisor, Scenario
-from tests.unit.launch.house import House, house, nowhere
+from tests.unit.launch.house import House, nowhere
+from tests.unit.launch.saving import KHZ, POLICY, here, host_of, save, spec_of, template_plan
 
-KHZ = 2_000_000
-#: The policy of a house's host, as its templates know it.
-POLICY = Digest("0" * 64)
-
-
-@pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[House]:
-    """A stall shows soon here, and the host's counter is always measured the same."""
-    for name, value in {"_QUIET": 0.5, "_USED": 0.1, "_WALL_FACTOR": 1.0, "_TOTAL_FACTOR": 2.0}.items():
-        monkeypatch.setattr(f"mvmnix.vmm.boot_watchdog.{name}", value)
-    monkeypatch.setattr(TscClock, "khz", lambda _: KHZ)
-    with house(tmp_path / "house") as it:
-        yield it
-
-
-def host_of(here: House, scenario: Scenario = Scenario.BOOTS, restored: Scenario | None = Scenario.BOOTS) -> Host:
-    """One whose hypervisor can save; what happens when it boots a guest, and when it restores one."""
-    made = here.host()
-    root = here.path / "guest"
-    return replace(made, hypervisor=FakeHypervisor(scenario, root, restored))
-
-
-def template_plan(here: House, **changes: Any) -> VerifiedPlan:
-    """A verified plan for a template."""
-    own = here.world.image.workload
-    usual: dict[str, Any] = {
-        "workload": Workload((), {}, own.directory, own.user),
-        "verbs": frozenset[Verb](),
-        "use": Use.TEMPLATE,
-        "accelerator": Accelerator.TCG,
-        "timeouts": Timeouts(EVENT_PATIENCE, PATIENCE),
-    }
-    here.world.sign_plan(**(usual | changes))
-    return here.verified()
-
-
-def save(here: House, scenario: Scenario = Scenario.BOOTS, **changes: Any) -> KeptTemplate:
-    """Make a template; what was kept last."""
-    host = host_of(here, scenario)
-    with template_plan(here, **changes) as plan:
-        save_template(plan, host)
-    return max(host.templates.list(), key=lambda kept: kept.used)
+__all__ = ["here"]
 
 
 def run(here: House, host: Host, **changes: Any) -> Receipt:
@@ -202,24 +160,6 @@ def test_where_the_policy_lets_none_start_warm(here: House) -> None:
     directory = here.directory("templates")
     templates = Templates(directory, lambda: bytes(32), POLICY, NOTHING_HELD, are_allowed=False)
     assert run(here, replace(host_of(here), templates=templates)).observed.template is None
-
-
-def spec_of(plan: VerifiedPlan, acceleration: Acceleration = Acceleration.TCG, **changes: Any) -> LaunchSpec:
-    """The machine of a plan, as far as a template's key has it."""
-    spec = LaunchSpec(
-        kernel=0,
-        initrd=0,
-        rootfs=0,
-        channel=0,
-        console=0,
-        monitor=0,
-        vcpus=plan.plan.vcpus,
-        memory_mib=plan.plan.memory_mib,
-        command_line=plan.plan.command_line,
-        acceleration=acceleration,
-        tsc_khz=KHZ,
-    )
-    return replace(spec, **changes)
 
 
 def key_of(plan: VerifiedPlan, host: Host) -> Any:
