@@ -35,6 +35,7 @@ ARGUMENTS: Final = {
     "--secret-env": "secrets=[Secret.env(…, as_variable=True)]",
     "--start": "start=",
     "--share": "shares=[Share(…)]",
+    "--shares": "shares=",
     "--share-limit": "shared_kib=",
     "--timeout": "timeout=",
     "--valid-for": "hours=",

@@ -167,7 +167,7 @@ def test_at_the_second_cold_start_a_program_is_started(warm: Station, programs: 
     follow_cold_start(plan, KEY)
     assert programs == []
     follow_cold_start(plan, KEY)
-    assert programs == [(unasked_templates.__name__, "main", KEY.hex, plan.manifest.hex, "2", "300", "0")]
+    assert programs == [(unasked_templates.__name__, "main", KEY.hex, plan.manifest.hex, "2", "300", "0", "0", "0")]
     with warm.rooms() as context:
         counts(context).give_up(KEY, "it failed")
     follow_cold_start(plan, KEY)
