@@ -147,6 +147,7 @@ from mvmnix.launch.control.start_messages import Mode as Mode
 from mvmnix.launch.control.start_messages import Started as Started
 from mvmnix.launch.control.start_messages import TerminalSize as TerminalSize
 from mvmnix.launch.shares.risk_checks import DANGER_MEANINGS as DANGER_MEANINGS
+from mvmnix.launch.templates.record import TemplateRecord as TemplateRecord
 from mvmnix.machines.audit_export import EXPORT_KEY as EXPORT_KEY
 from mvmnix.machines.audit_export import EXPORT_LOG as EXPORT_LOG
 from mvmnix.machines.audit_export import Archive as Archive

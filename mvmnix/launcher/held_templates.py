@@ -90,6 +90,9 @@ class HeldTemplates:
             return
         given = _Given(packet.data[:_KEY], packet.data[_KEY:], memory, others[0])
         self._drop(given.key)
+        if given.size > MOST_BYTES:
+            given.close()
+            return
         self._held[given.key] = given
         self._make_room()
 

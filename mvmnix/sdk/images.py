@@ -145,7 +145,7 @@ def remove_kept_templates(names: Words) -> tuple[str, ...]:
 
 def _template(kept: KeptTemplate) -> Template:
     record = kept.record
-    shape = (record.vcpus, record.memory_mib)
+    shape = (record.vcpus, record.memory_mib, record.network, record.images, record.data)
     return Template(str(record.key), record.image, *shape, record.machine, record.made, kept.size)
 
 

@@ -81,6 +81,12 @@ class Template:
     """The image's name."""
     vcpus: int
     memory_mib: int
+    network: bool
+    """Whether it is for machines with a network."""
+    shares: int
+    """How many read-only shares those machines have."""
+    data: bool
+    """Whether they have a data disk."""
     machine: str
     """Id of the machine that left it, whose receipt and records say how it came to be."""
     made: datetime

@@ -9,6 +9,7 @@ from mvmnix.api import (
     MachineShape,
     Retention,
     StartOptions,
+    TemplateRecord,
     list_templates,
     make_template,
     open_context,
@@ -22,6 +23,7 @@ from mvmnix.cli.options.plan import MEMORY, VCPUS
 from mvmnix.cli.output import MIB, TERMINAL, table
 from mvmnix.cli.progress import steps
 from mvmnix.formats.strict import show_time
+from mvmnix.plural import counted
 
 
 class _WarmGroup(click.Group):
@@ -80,19 +82,23 @@ def ls(output: OutputFormat) -> None:
             "image": kept.record.image,
             "vcpus": kept.record.vcpus,
             "memoryMiB": kept.record.memory_mib,
+            "network": kept.record.network,
+            "shares": kept.record.images,
+            "data": kept.record.data,
             "machine": kept.record.machine,
             "made": show_time(kept.record.made),
             "size": kept.size,
         }
         for kept in found
     ]
-    columns = ("KEY", "IMAGE", "VCPUS", "MEMORY MIB", "MACHINE", "MADE", "SIZE MIB")
+    columns = ("KEY", "IMAGE", "VCPUS", "MEMORY MIB", "DEVICES", "MACHINE", "MADE", "SIZE MIB")
     rows = [
         (
             kept.record.key.hex[:12],
             kept.record.image,
             str(kept.record.vcpus),
             str(kept.record.memory_mib),
+            _devices(kept.record),
             kept.record.machine,
             show_time(kept.record.made),
             f"{kept.size / MIB:.0f}",
@@ -100,6 +106,13 @@ def ls(output: OutputFormat) -> None:
         for kept in found
     ]
     output.show("templates", records, lambda: table(columns, rows))
+
+
+def _devices(template: TemplateRecord) -> str:
+    """What its machines have beside the root's disk."""
+    shares = (counted(template.images, "share"),) if template.images else ()
+    others = (name for name, has_it in (("network", template.network), ("data disk", template.data)) if has_it)
+    return ", ".join((*shares, *others)) or "-"
 
 
 @warm.command()

@@ -9,6 +9,7 @@ from mvmnix.digest import Digest
 from mvmnix.formats import strict
 from mvmnix.launch.agent.frames import MAX_TEXT, PROTOCOL_VERSION, Hello
 from mvmnix.plan.fields import LEAST_MIB, MOST_MIB, MOST_VCPUS
+from mvmnix.plan.share import MOST_SHARES
 from mvmnix.vmm.port import LARGEST_STATE
 from mvmnix.vmm.tsc import PLAUSIBLE
 
@@ -69,11 +70,12 @@ class TemplateKey:
 class TemplateRecord:
     """What is kept beside a template's bytes, sealed as they are.
 
-    `key` is its key's digest, and `manifest` the image's; `image` is the image's name. `plan` is the digest of the
-    template plan's bundle, and `machine` the machine that was started from it, whose receipt and records say the rest.
-    `policy` is the trust policy under which that was verified, revocations included. `tsc_khz` is what the guest was
-    told of its counter. `hello` is what its agent said. `memory` and `state` are digests (`guest_memory.digest`, and
-    SHA-256 of the bytes); `state_bytes` is the size of the latter.
+    `key` is its key's digest, and `manifest` the image's; `image` is the image's name. `vcpus`, `memory_mib`,
+    `network`, `images` and `data` are as in the key. `plan` is the digest of the template plan's bundle, and `machine`
+    the machine that was started from it, whose receipt and records say the rest. `policy` is the trust policy under
+    which that was verified, revocations included. `tsc_khz` is what the guest was told of its counter. `hello` is what
+    its agent said. `memory` and `state` are digests (`guest_memory.digest`, and SHA-256 of the bytes); `state_bytes` is
+    the size of the latter.
     """
 
     key: Digest
@@ -81,6 +83,9 @@ class TemplateRecord:
     image: str
     vcpus: int
     memory_mib: int
+    network: bool
+    images: int
+    data: bool
     boot: str
     machine: str
     plan: Digest
@@ -101,6 +106,9 @@ class TemplateRecord:
                 "image": self.image,
                 "vcpus": self.vcpus,
                 "memoryMiB": self.memory_mib,
+                "network": self.network,
+                "shareImages": self.images,
+                "data": self.data,
                 "boot": self.boot,
                 "machine": self.machine,
                 "plan": self.plan.hex,
@@ -128,6 +136,9 @@ class TemplateRecord:
             image=record.text("image", limit=256),
             vcpus=record.integer("vcpus", 1, MOST_VCPUS),
             memory_mib=record.integer("memoryMiB", LEAST_MIB, MOST_MIB),
+            network=record.flag("network"),
+            images=record.integer("shareImages", 0, MOST_SHARES),
+            data=record.flag("data"),
             boot=record.text("boot", _BOOT),
             machine=record.text("machine", _MACHINE),
             plan=record.digest("plan"),

@@ -82,6 +82,8 @@ def test_one_for_machines_with_disks_is_another_one(warm: Station) -> None:
     for words in ((), ("--shares", "2"), ("--data",), ("--shares", "2", "--data")):
         assert warm.mvm("warm", reference, *words).code == 0
     assert len({each["key"] for each in listed(warm)}) == 4
+    assert {(each["shares"], each["data"]) for each in listed(warm)} == {(0, False), (2, False), (0, True), (2, True)}
+    assert "2 shares, data disk" in warm.mvm("warm", "ls").out
     assert started(warm, reference) is not None
     assert warm.mvm("run", reference, "--data", "16:/data", "--", "true").code == 0
     tail = [json.loads(line) for line in warm.mvm("audit", "tail").out.splitlines()]
