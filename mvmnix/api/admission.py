@@ -39,7 +39,7 @@ from mvmnix.machines.retention import MachineKind, Retention, discard, mark, pru
 from mvmnix.machines.status import MachineSource, MachineStatus
 from mvmnix.model import Verb
 from mvmnix.plan.backend import Backend
-from mvmnix.plan.plan import Plan, Use, check_terminal
+from mvmnix.plan.plan import Plan, check_terminal
 from mvmnix.provenance.verify.summary import Summary
 from mvmnix.sandbox import uid_pool
 from mvmnix.system import log
@@ -268,9 +268,10 @@ def admit_created(context: Context, machine: str) -> Iterator[tuple[VerifiedPlan
 
 
 def _refuse_what_could_not_start(context: Context, verified: VerifiedPlan) -> None:
-    """A container, and a plan that was spent. Raises RefusedError, which is in the log; UsageError for a template's."""
-    if verified.plan.use is Use.TEMPLATE:
-        raise UsageError("the plan is for a template, and no machine is kept of it", hint="make it: mvm warm IMAGE")
+    """A container, and a plan that was spent. Raises RefusedError, which is in the log; UsageError for untold ones."""
+    if verified.plan.use.is_untold:
+        why = f"the plan is for a {verified.plan.use}, and no machine is kept of it"
+        raise UsageError(why, hint="see mvm warm --help and mvm pool --help")
     with context.recorded(plan=verified.digest):
         if verified.plan.backend is Backend.CONTAINER:
             why, hint = "a container is not a machine, and runs in the foreground alone", "run it: `mvm launch`"

@@ -3,6 +3,7 @@
 What the plan says decides here which process verifies it, and nothing else.
 """
 
+import os
 from collections.abc import Mapping
 from contextlib import suppress
 
@@ -10,12 +11,14 @@ from mvmnix.errors import MvmnixError
 from mvmnix.formats.strict import Record, canonical, parse_json, read
 from mvmnix.images.store import STATEMENT_LIMIT
 from mvmnix.launch.control.codec import encode
+from mvmnix.launch.control.own_directories import check_shown
 from mvmnix.launch.control.start_messages import Mode, StartRequest
 from mvmnix.launcher.pools import Pools
 from mvmnix.plan import plan as plans
 from mvmnix.plan.fields import LEAST_MIB, MOST_MIB, MOST_VCPUS
-from mvmnix.plan.plan import Plan, Start
+from mvmnix.plan.plan import Accelerator, Plan, Start
 from mvmnix.provenance.bundle import envelope, statement
+from mvmnix.system.roots import Roots
 from mvmnix.system.store import read_sealed
 
 
@@ -44,15 +47,30 @@ def read_pool_name(said: bytes) -> tuple[str, int, int]:
     return read(parse_json(said), "pool", parse)
 
 
+def is_shown(descriptors: Mapping[str, int]) -> bool:
+    """Whether a caller shows that it reaches mvm's own directories: no machine ends for one that doesn't."""
+    with suppress(MvmnixError, OSError), Roots.from_environment(os.environ) as roots:
+        check_shown(roots, descriptors)
+        return True
+    return False
+
+
 def hand_over(pools: Pools, request: StartRequest, descriptors: Mapping[str, int], connection: int) -> bool:
     """Have the process of a machine that waits answer a caller in this one's place; whether it does."""
     if request.created or request.mode not in {Mode.ATTACHED, Mode.DETACHED, Mode.HELD}:
         return False
     plan = _look(descriptors["plan"])
-    if plan is None or plan.start is Start.COLD or plan.network is not None or plan.shares or plan.data is not None:
+    if plan is None or not _may_claim(plan):
         return False
     passed = (connection, *(descriptors[name] for name in request.descriptors))
     return pools.claim(pool_name(plan), encode(request), passed)
+
+
+def _may_claim(plan: Plan) -> bool:
+    """Whether a machine of this plan may be one that waits: it has nothing that none of those has."""
+    has_devices = plan.network is not None or plan.shares or plan.data is not None
+    is_limited = plan.limits.cpu_percent is not None or plan.limits.cpu_weight is not None
+    return not (has_devices or is_limited or plan.start is Start.COLD or plan.accelerator is Accelerator.KVM)
 
 
 def _look(fd: int) -> Plan | None:

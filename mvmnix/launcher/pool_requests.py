@@ -39,11 +39,12 @@ def perform(
     if pools is None:
         hint = "ask from a process that isn't confined, without --private-launcher"
         raise UsageError("a private launcher keeps no machine waiting", hint=hint)
+    kept = {each.said: _status(each.said, each.count, each.waiting, each.why) for each in pools.kept()}
+    pools.let_go()  # this process may wait for an answer
     temporary.apply()
     with Roots.from_environment(os.environ) as roots, Context(roots, conversation) as context:
         check_shown(roots, descriptors)
         context.signer = Signer(context.keys, lambda: replace(context.config, key_password=None), conversation)
-        kept = {each.said: _status(each.said, each.count, each.waiting, each.why) for each in pools.kept()}
         match request.action:
             case PoolAction.SET:
                 said, status = _set(context, request, descriptors["plan"], pools, kept)

@@ -17,6 +17,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
 
+from mvmnix.launch.control.pool_messages import MOST_WAITING
 from mvmnix.launch.control.start_messages import MOST_DESCRIPTORS
 from mvmnix.system import store
 from mvmnix.system.descriptors import PacketError, ask_for_senders, hang_up, receive_packet, send_packet
@@ -24,9 +25,11 @@ from mvmnix.system.process import is_readable
 
 #: Machines that may begin to wait at the same time.
 _MOST_STARTING: Final = 2
-#: Failures in a row after which a pool starts no machine any more, and seconds between two starts after one.
+#: Failures in a row after which a pool starts no machine any more, and seconds between two starts after one. One that
+#: had waited for so many seconds is the first.
 MOST_FAILURES: Final = 3
 _PAUSE: Final = 2.0
+_LONG: Final = 60.0
 #: Seconds in which the machine that was claimed last has the processors for itself.
 _REST: Final = 1.0
 #: Bytes of what a pool is for, and of what a machine's process says.
@@ -48,6 +51,7 @@ class _Waiting:
 
     end: socket.socket
     is_ready: bool = False
+    since: float = field(default_factory=time.monotonic)
 
 
 @dataclass(slots=True)
@@ -102,8 +106,8 @@ class Pools:
 
     @property
     def are_set(self) -> bool:
-        """Whether the launcher is to stay for them."""
-        return bool(self._pools)
+        """Whether the launcher is to stay for them: for one whose machine waits, or may wait yet."""
+        return any(pool.waiting or pool.failures < MOST_FAILURES for pool in self._pools)
 
     def watched(self) -> dict[int, _Waiting | None]:
         """The descriptors that are readable once something was said; None for what forks say of pools."""
@@ -126,7 +130,8 @@ class Pools:
             packet.sender.close()
         verb, count, said = packet.data[:1], packet.data[1:2], packet.data[2:]
         self._drop(said)
-        if verb == _SET and count and packet.descriptors and store.is_sealed(packet.descriptors[0]):
+        has_room = sum(pool.count for pool in self._pools) + sum(count) <= MOST_WAITING
+        if verb == _SET and count and has_room and packet.descriptors and store.is_sealed(packet.descriptors[0]):
             self._pools.append(_Pool(count[0], said, packet.descriptors[0]))
         else:
             for fd in packet.descriptors:
@@ -155,6 +160,8 @@ class Pools:
         if said == DONE:
             pool.failures, pool.not_before = 0, time.monotonic() + _REST
         else:
+            if waiting.is_ready and time.monotonic() - waiting.since >= _LONG:
+                pool.failures = 0
             pool.failed(said)
 
     def next_start(self) -> tuple[socket.socket, int] | None:
@@ -207,18 +214,25 @@ class Pools:
         ready = (each.end for pool in self._pools if pool.said == said for each in pool.waiting if each.is_ready)
         return any(_take(end, message, passed) for end in ready)
 
-    def close(self) -> None:
-        """Let go of all in this fork; the launcher's machines go on to wait."""
+    def let_go(self) -> None:
+        """Let go of what is known of the pools in this fork; the launcher's machines go on to wait."""
         for pool in self._pools:
             for each in pool.waiting:
                 each.end.close()
         self._pools.clear()
+
+    def close(self) -> None:
+        """The same, and say nothing to the launcher any more."""
+        self.let_go()
         self._forks.close()
 
 
 def _take(end: socket.socket, message: bytes, descriptors: tuple[int, ...]) -> bool:
     """Whether the process at the other end takes a caller over: it alone answers from then on."""
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+    except OSError:  # none are left
+        return False
     with ours:
         try:
             with theirs:

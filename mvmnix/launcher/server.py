@@ -121,16 +121,16 @@ class Server:
         ends = [] if self._pools.are_set else [last + self._idle]
         left = max(0.0, min([time.monotonic() + 1.0, *ends, *dues]) - time.monotonic())
         ready = {fd for fd, _ in poll.poll(min(left, 1.0) * 1000)}  # a signal may come just before it
-        for fd in ready & self._silent.keys():
+        if self._templates.fileno() in ready:
+            self._templates.receive()
+        for fd in ready & waiting.keys():
+            self._pools.receive(waiting[fd])
+        for fd in ready & self._silent.keys():  # forks know what was said before
             connection, _ = self._silent.pop(fd)
             if _has_data(connection):
                 self._fork(connection)
             else:  # it has hung up
                 hang_up(connection)
-        if self._templates.fileno() in ready:
-            self._templates.receive()
-        for fd in ready & waiting.keys():
-            self._pools.receive(waiting[fd])
         if self._listening.fileno() in ready:
             self._accept()
         self._drop_late()

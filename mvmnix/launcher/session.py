@@ -87,9 +87,9 @@ def _is_claim(
     try:
         if not pools.are_set:
             return False
-        from mvmnix.launcher.claims import hand_over  # noqa: PLC0415 - a launcher has it
+        from mvmnix.launcher.claims import hand_over, is_shown  # noqa: PLC0415 - a launcher has it
 
-        return hand_over(pools, request, descriptors, conversation.fileno())
+        return is_shown(descriptors) and hand_over(pools, request, descriptors, conversation.fileno())
     finally:
         pools.close()
 

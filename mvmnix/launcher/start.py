@@ -161,7 +161,12 @@ class _Performance:
             kind = MachineKind.BUILD if self._request.is_build else MachineKind.RUN
             with retain(host, self._request.retention, kind) as mark_ready:
                 finished = self._finish(plan, host, created, mark_ready)  # 3, 4
-            if host.templates.missed is not None and not self._image:
+            if (
+                host.templates.missed is not None
+                and not self._image
+                and not self._request.created
+                and finished.ended.reason.is_clean
+            ):
                 self.follow_up = partial(_follow_cold_start, plan.plan, host.templates.missed)
         ended = finished.ended
         machine = machine_of(ended)

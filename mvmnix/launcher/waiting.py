@@ -33,6 +33,7 @@ from mvmnix.launch.means import Means
 from mvmnix.launch.runtime.start import start_to_wait
 from mvmnix.launch.runtime.waiting import WaitingMachine
 from mvmnix.launch.shares.opening import OpenedShares
+from mvmnix.launch.templates.store import NoTemplateError, Templates
 from mvmnix.launch.templates.template import Held
 from mvmnix.launcher import session
 from mvmnix.launcher.conversation import Conversation
@@ -84,15 +85,16 @@ def wait_for_claim(end: socket.socket, plan: int, check: CallerCheck, held: Held
             with admit_plan(context, read_sealed(plan, STATEMENT_LIMIT)) as verified:  # 1
                 os.close(plan)
                 host = host_for(context, verified, _NoMeans(), held)
-                with retain(host, Retention.LAST, MachineKind.POOL) as mark_ready:
-                    with stopping_signals(host.loop):
-                        machine = start_to_wait(verified, host)
-                    with machine:
-                        mark_ready(machine.id)
-                        verified.close()
-                        _say(end, READY)
-                        claim = _Vigil(end, machine, context).wait()  # 2
-                        return 0 if claim is None else _serve(claim, machine, check)  # 3
+                with (
+                    retain(host, Retention.LAST, MachineKind.POOL) as mark_ready,
+                    stopping_signals(host.loop),
+                    start_to_wait(verified, host) as machine,
+                ):
+                    mark_ready(machine.id)
+                    verified.kernel_loaded()
+                    _say(end, READY)
+                    claim = _Vigil(end, machine, context, host.templates).wait()  # 2
+                    return 0 if claim is None else _serve(claim, machine, check)  # 3
     except (MvmnixError, OSError, ValueError) as error:
         _say(end, escape(str(error))[:LONGEST_WHY].encode() or b"it failed")
         return error.exit_code if isinstance(error, MvmnixError) else MvmnixError.exit_code
@@ -124,10 +126,11 @@ def _read(packet: Packet) -> tuple[_Claim, int]:
 class _Vigil:
     """One machine's wait."""
 
-    def __init__(self, end: socket.socket, machine: WaitingMachine, context: Context) -> None:
+    def __init__(self, end: socket.socket, machine: WaitingMachine, context: Context, templates: Templates) -> None:
         self._end = end
         self._machine = machine
         self._context = context
+        self._templates = templates
         self._claim: _Claim | None = None
         self._is_over = False
 
@@ -135,15 +138,18 @@ class _Vigil:
         """Wait for a claim; None where the machine is to end without one."""
         loop = self._machine.loop
         loop.watch(self._end.fileno(), read=self._readable)
+        launcher = os.pidfd_open(os.getppid())
+        loop.watch(launcher, read=self._end_it)  # others may have its end of the connection
         timers = [loop.after(MOST_AGE, self._end_it), loop.after(_LOOK, self._look)]
         try:
-            with stopping_signals(loop):
-                while self._claim is None and not self._is_over and not self._machine.has_ended:
-                    loop.turn()
+            while self._claim is None and not self._is_over and not self._machine.has_ended:
+                loop.turn()
         except StopRequestedError:
-            return None
+            return self._claim  # a caller that was told so is served
         finally:
             loop.forget(self._end.fileno())
+            loop.forget(launcher)
+            os.close(launcher)
             for timer in timers:
                 timer.cancel()
             if not self._machine.has_ended:
@@ -155,11 +161,11 @@ class _Vigil:
         self._is_over = True
 
     def _look(self) -> None:
-        """End a machine whose policy isn't in force any more."""
+        """End a machine whose policy isn't in force any more, or from whose template no other one would start."""
         try:
             self._context.read_policy_again()
-            self._is_over |= self._context.policy.state != self._machine.policy
-        except (MvmnixError, OSError):
+            self._machine.check_origin(self._templates, self._context.policy.state)
+        except (MvmnixError, OSError, NoTemplateError):
             self._is_over = True
         if not self._is_over:
             self._machine.loop.after(_LOOK, self._look)

@@ -93,7 +93,8 @@ class Machine:
     @property
     def has_hung_up(self) -> bool:
         """Whether its guest has ended, by itself or otherwise."""
-        return self._ended is not None or self._guest.channel.failure is not None
+        has_gone = self._guest.channel.failure is not None or self._guest.process.ended
+        return self._ended is not None or has_gone
 
     @property
     def ended(self) -> Ended | None:

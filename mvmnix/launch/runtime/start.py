@@ -34,7 +34,7 @@ from typing import Final
 
 from mvmnix.audit.record import Record, RecordKind
 from mvmnix.digest import Digest
-from mvmnix.errors import MvmnixError, ReasonCode, RefusedError, UsageError, refuse
+from mvmnix.errors import GuestTimeoutError, MvmnixError, ReasonCode, RefusedError, UsageError, refuse
 from mvmnix.launch.agent.guest_network import GuestNetwork
 from mvmnix.launch.agent.port_forward import ServiceFactory
 from mvmnix.launch.agent.requests import ENTROPY_BYTES, GuestConfig, Mount
@@ -42,12 +42,12 @@ from mvmnix.launch.data.setup import PreparedDisk
 from mvmnix.launch.gate.verify import VerifiedPlan
 from mvmnix.launch.runtime.accelerator import choose
 from mvmnix.launch.runtime.creation import start_home, take
-from mvmnix.launch.runtime.finalize import RunObservations, never_ran
+from mvmnix.launch.runtime.finalize import MachineFailedError, RunObservations, never_ran
 from mvmnix.launch.runtime.guest_clock import guest_time
 from mvmnix.launch.runtime.host import Host
 from mvmnix.launch.runtime.machine import Machine
 from mvmnix.launch.runtime.vm_process import Guest, Preparation
-from mvmnix.launch.runtime.waiting import ClaimedGuest, WaitingMachine
+from mvmnix.launch.runtime.waiting import ClaimedGuest, Origin, WaitingMachine
 from mvmnix.launch.runtime.warm import template_key, warm_spec
 from mvmnix.launch.shares.setup import ShareContext, Shares
 from mvmnix.launch.templates.guest_memory import placeholder_disk
@@ -122,7 +122,7 @@ def start_machine(
         machine.boot(named, another, reboots_panic=reboots_panic)  # 6
     except BaseException as error:
         machine.kill()
-        if isinstance(error, MvmnixError):
+        if isinstance(error, MachineFailedError | GuestTimeoutError):
             _forget_template(observations)
         raise
     return machine
@@ -167,6 +167,8 @@ def start_to_wait(plan: VerifiedPlan, host: Host) -> WaitingMachine:
     with refusals_logged(plan, host):
         spec = _settled(plan, host, tsc)
         spec = replace(spec, tsc_khz=tsc.khz())
+        if host.kvm.verdict(spec, plan.image.kernel.digest).usable:
+            raise UsageError("machines here run under KVM, and none waits for them", hint="start them: they boot fast")
         try:
             key = template_key(plan, host, spec)
             spec, template = warm_spec(plan, host, spec)
@@ -175,16 +177,17 @@ def start_to_wait(plan: VerifiedPlan, host: Host) -> WaitingMachine:
         finally:
             host.templates.close()
         preparation, record = Preparation(host.hypervisor, host.jail, spec, template=template), template.record
+        salt = template.salt
     observations = _begun(plan, host, preparation, "", "")
     machine = _spawned(observations, preparation, _NO_SERVICES)
     try:
         machine.wait_untold()
     except BaseException as error:
         machine.kill()
-        if isinstance(error, MvmnixError):
+        if isinstance(error, MachineFailedError | GuestTimeoutError):
             _forget_template(observations)
         raise
-    return WaitingMachine(machine, spec, key, record, preparation.invocation)
+    return WaitingMachine(machine, spec, key, Origin(record, salt), preparation.invocation)
 
 
 def _key_to_save(plan: VerifiedPlan, host: Host, spec: LaunchSpec) -> TemplateKey:
@@ -210,8 +213,8 @@ def _begun(plan: VerifiedPlan, host: Host, preparation: Prepared, name: str, cre
 
 
 def _forget_template(observations: RunObservations) -> None:
-    """Have no other machine start from a template whose guest wasn't ready."""
-    if observations.template is not None:
+    """Have no other machine start from a template whose guest wasn't ready, unless that had waited in between."""
+    if observations.template is not None and observations.waited is None:
         observations.host.templates.reject(observations.template)
 
 

@@ -10,6 +10,7 @@ from typing import Final, Self
 
 from mvmnix.audit.tally import Tally
 from mvmnix.digest import Digest
+from mvmnix.errors import RefusedError
 from mvmnix.launch.agent.port_forward import ServiceFactory
 from mvmnix.launch.gate.verify import VerifiedPlan
 from mvmnix.launch.runtime.finalize import Ended
@@ -18,7 +19,7 @@ from mvmnix.launch.runtime.machine import Machine
 from mvmnix.launch.runtime.vm_process import ConsoleSink, Guest
 from mvmnix.launch.runtime.warm import check_told, template_key
 from mvmnix.launch.templates.record import TemplateKey, TemplateRecord
-from mvmnix.launch.templates.store import NoTemplateError
+from mvmnix.launch.templates.store import NoTemplateError, Templates
 from mvmnix.system.loop import Loop
 from mvmnix.vmm.port import Acceleration, Invocation, LaunchSpec
 
@@ -62,6 +63,14 @@ def _shape(spec: LaunchSpec) -> dict[str, object]:
     return {each.name: getattr(spec, each.name) for each in fields(spec) if each.name not in _OWN}
 
 
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """What a machine that waits was restored from: a template's record, and the salt of the file that it was in."""
+
+    record: TemplateRecord
+    salt: bytes
+
+
 class WaitingMachine:
     """A machine that waits; a context manager, which ends one that wasn't claimed."""
 
@@ -70,14 +79,14 @@ class WaitingMachine:
         machine: Machine,
         spec: LaunchSpec,
         key: TemplateKey,
-        template: TemplateRecord,
+        origin: Origin,
         invocation: Invocation,
     ) -> None:
         """Made by `start_to_wait` only."""
         self._machine = machine
         self._shape = _shape(spec)
         self._key = key
-        self._template = template
+        self._origin = origin
         self._invocation = invocation
         self._is_claimed = False
 
@@ -92,14 +101,19 @@ class WaitingMachine:
         return self._machine.id
 
     @property
-    def policy(self) -> Digest:
-        """The state of the trust policy, revocations included, under which its template was verified."""
-        return self._template.policy
-
-    @property
     def has_ended(self) -> bool:
-        """Whether its guest has ended by itself."""
+        """Whether its guest has ended, or said something that it may not."""
         return self._machine.has_hung_up
+
+    def check_origin(self, templates: Templates, policy: Digest) -> None:
+        """Check that machines may start from its template under this state of the policy, revocations included.
+
+        Raises NoTemplateError, OSError, RefusedError.
+        """
+        if policy != self._origin.record.policy:
+            raise NoTemplateError("the waiting machine was started under another policy")
+        if not templates.is_there(self._key.digest, self._origin.salt):
+            raise NoTemplateError("the template of the waiting machine was removed, or there is a newer one")
 
     def check(self, plan: VerifiedPlan, host: Host, spec: LaunchSpec) -> None:
         """Raise NoTemplateError, which says why, where a machine of this plan can't go on with its guest."""
@@ -111,20 +125,24 @@ class WaitingMachine:
             raise NoTemplateError("the waiting machine is another process's")
         if template_key(plan, host, spec) != self._key or _shape(spec) != self._shape:
             raise NoTemplateError("the waiting machine is of another shape, or has other limits")
-        if host.templates.policy != self.policy:
-            raise NoTemplateError("the waiting machine was started under another policy")
-        check_told(self._template, spec)
+        try:
+            self.check_origin(host.templates, host.templates.policy)
+        except (OSError, RefusedError) as error:
+            raise NoTemplateError(f"its template can't be looked for: {error}") from error
+        check_told(self._origin.record, spec)
 
     def claim(self) -> ClaimedGuest:
         """End it but for its guest, which is the caller's then. Raises MvmnixError where that can't be written down."""
         self._is_claimed = True
         guest, ended = self._machine.hand_over()
         acceleration = self._machine.acceleration
-        return ClaimedGuest(guest, self._invocation, acceleration, self._template, ended.receipt)
+        return ClaimedGuest(guest, self._invocation, acceleration, self._origin.record, ended.receipt)
 
     def end(self) -> Ended | None:
         """End it, if it wasn't claimed. Raises MvmnixError where that can't be written down."""
-        return None if self._is_claimed else self._machine.kill()
+        if self._is_claimed:
+            return None
+        return self._machine.wait() if self.has_ended else self._machine.kill()
 
     def __enter__(self) -> Self:
         return self

@@ -189,6 +189,12 @@ class Templates:
                     self.discard(digest, salt)
             self.cold_starts(record.boot).give_up(record.key, "a guest that was restored from one was not ready")
 
+    def is_there(self, digest: Digest, salt: bytes) -> bool:
+        """Whether a template's file is still the one with this salt. Raises OSError, RefusedError."""
+        with suppress(FileNotFoundError):
+            return self._salt(digest) == salt
+        return False
+
     def has(self, digest: Digest) -> bool:
         """Whether there is a file for machines of this key."""
         return self._directory.exists(digest.hex + _SUFFIX)

@@ -13,7 +13,8 @@ from mvmnix.launch.control.codec import encode
 from mvmnix.launch.control.start_messages import Mode, StartRequest, parse_request
 from mvmnix.launcher.claims import hand_over, pool_name
 from mvmnix.plan.data_disk import DataDisk
-from mvmnix.plan.plan import Start
+from mvmnix.plan.limits import PlanLimits
+from mvmnix.plan.plan import Accelerator, Start
 from mvmnix.plan.share import Share
 from mvmnix.system.store import sealed_memory
 from tests.unit.provenance.world import World, new_world
@@ -85,8 +86,15 @@ def test_what_is_not_started_now_claims_nothing(world: World, request_: StartReq
 
 @pytest.mark.parametrize(
     "changes",
-    [{"start": Start.COLD}, {"shares": (Share("/srv", "/srv"),)}, {"data": DataDisk(16, "/data")}],
-    ids=["cold", "shares", "disk"],
+    [
+        {"start": Start.COLD},
+        {"shares": (Share("/srv", "/srv"),)},
+        {"data": DataDisk(16, "/data")},
+        {"accelerator": Accelerator.KVM},
+        {"limits": PlanLimits(cpu_percent=50)},
+        {"limits": PlanLimits(cpu_weight=50)},
+    ],
+    ids=["cold", "shares", "disk", "kvm", "percent", "weight"],
 )
 def test_a_plan_that_no_waiting_machine_can_be_for_claims_nothing(world: World, changes: dict[str, Any]) -> None:
     world.sign_plan(**changes)

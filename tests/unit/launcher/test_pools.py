@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from mvmnix.launch.control.pool_messages import MOST_WAITING
 from mvmnix.launcher import pools as module
 from mvmnix.launcher.pools import CLAIM_DESCRIPTORS, DONE, MOST_FAILURES, READY, TAKEN, KeptPool, Pools
 from mvmnix.system.descriptors import receive_packet
@@ -95,6 +96,35 @@ def test_after_some_failures_none_is_started_and_it_is_said_why(pools: Pools, wo
     assert kept(pools) == (KeptPool(NAME, 1, 0, words or b"its process ended"),)
     keep(pools)
     assert kept(pools) == (KeptPool(NAME, 1, 0, b""),), "set once more, it is tried once more"
+
+
+def test_a_launcher_does_not_stay_for_a_pool_that_starts_none(pools: Pools) -> None:
+    keep(pools)
+    for _ in range(MOST_FAILURES):
+        assert pools.are_set
+        with start(pools) as end:
+            end.close()
+            hear(pools)
+    assert not pools.are_set
+    assert len(kept(pools)) == 1, "and says why, as long as it is there"
+
+
+def test_one_that_had_waited_long_is_the_first_to_fail(pools: Pools, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_LONG", 0.0)
+    keep(pools)
+    for _ in range(2 * MOST_FAILURES):
+        with start(pools) as end:
+            end.send(READY)
+            hear(pools)
+            end.close()
+            hear(pools)
+    assert pools.are_set
+
+
+def test_no_more_are_kept_than_may_wait(pools: Pools) -> None:
+    keep(pools, MOST_WAITING)
+    keep(pools, 1, name=b"other")
+    assert kept(pools) == (KeptPool(NAME, MOST_WAITING, 0, b""),)
 
 
 def test_between_failures_there_is_a_pause(pools: Pools, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ import os
 import resource
 import signal
 import socket
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -16,7 +17,12 @@ from mvmnix.launch.control.codec import LIMIT
 from mvmnix.launch.control.failure import Failure
 from mvmnix.launch.control.start_messages import parse_event
 from mvmnix.launcher import server
+from mvmnix.launcher.held_templates import HeldTemplates
+from mvmnix.launcher.pools import Pools
+from mvmnix.system import private_sockets
 from mvmnix.system.descriptors import send_packet
+from mvmnix.system.private_dirs import Directory
+from mvmnix.system.store import sealed_memory
 from tests.patience import SHORT, until
 from tests.support.processes import gone, list_open
 from tests.unit.launcher.serving import serving
@@ -304,3 +310,28 @@ def test_who_waits_for_a_launcher_that_ends_does_not_hold_it_up(tmp_path: Path) 
         os.kill(launcher.process, signal.SIGTERM)
         os.kill(launcher.process, signal.SIGCONT)
         launcher.wait()
+
+
+def test_a_fork_knows_what_was_said_of_pools_before_its_caller_spoke(tmp_path: Path) -> None:
+    templates, pools = HeldTemplates(), Pools()
+
+    def tell(connection: socket.socket) -> int:
+        connection.recv(1)
+        connection.send(repr([pool.count for pool in pools.kept()]).encode())
+        return 0
+
+    mine, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    plan = sealed_memory(b"a plan", name="test")
+    with mine, private_sockets.listen(Directory.create(str(tmp_path / "run")), "s.sock", 1) as listening:
+        made = server.Server(listening, tell, templates, pools, wait=lambda _end, _plan: 0)
+        made._silent[theirs.fileno()] = (theirs, time.monotonic())
+        mine.send(b"x")
+        pools.keep(b"name", 3, plan)
+        made._turn(time.monotonic())
+        os.wait()
+        assert mine.recv(100) == b"[3]"
+    os.close(plan)
+    pools.drop_all()
+    for each in (templates, pools):
+        each.close()
+        each._ours.close()

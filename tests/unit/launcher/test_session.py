@@ -163,3 +163,36 @@ def test_forks_load_nothing_of_what_a_start_takes() -> None:
     taken = {f"mvmnix.machines.{name}" for name in ("console_log", "names", "network_log", "output_log")}
     taken |= {"mvmnix.api.signing", "mvmnix.images.store", "mvmnix.provenance.policy.policy_files"}
     assert taken <= loaded_by("from mvmnix.launcher import main; main._import()")
+
+
+class SetPools:
+    """Pools of which one is set."""
+
+    are_set = True
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+@pytest.mark.parametrize("is_shown", [False, True])
+def test_a_machine_that_waits_is_for_those_who_reach_the_directories(
+    said: Talk, monkeypatch: pytest.MonkeyPatch, is_shown: bool
+) -> None:
+    """Another caller is refused, and no machine ends for it."""
+    request, pools = StartRequest(mode=Mode.DETACHED), SetPools()
+    monkeypatch.setattr("mvmnix.launcher.claims.hand_over", lambda *_: True)
+    monkeypatch.setattr("mvmnix.launcher.claims.check_shown", lambda *_: None if is_shown else refused())
+    monkeypatch.setattr("mvmnix.launcher.start.perform", lambda *_, **_own: Performed(CREATED))
+    descriptors = own_descriptors(len(request.descriptors))
+    said.say(request, descriptors)
+    for fd in descriptors:
+        os.close(fd)
+    assert session.serve(said.conversation._connection, CallerCheck.of_this_process(), pools=pools) == 0  # type: ignore[arg-type]
+    if is_shown:
+        assert said.caller.recv(1) == b"", "this process has let go of it"
+    else:
+        assert [said.heard(), said.heard()] == [Taken(os.getpid()), CREATED]
+
+
+def refused() -> None:
+    raise refuse(ReasonCode.CALLER_REFUSED, "the caller", "it reaches nothing", "hint")

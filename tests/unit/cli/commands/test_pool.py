@@ -5,7 +5,17 @@ import os
 
 import pytest
 
+from mvmnix.api.context import Context
+from mvmnix.api.images import list_images
+from mvmnix.api.launch import StartOptions, create_machine
+from mvmnix.api.plans import sign_plan
+from mvmnix.api.templates import MachineShape, draft_untold_plan
+from mvmnix.errors import UsageError
+from mvmnix.launch.control.drivers import run
+from mvmnix.launch.control.start_messages import Mode
 from mvmnix.machines.ending import EndReason
+from mvmnix.plan.plan import Use
+from mvmnix.system.roots import Roots
 from tests.patience import until
 from tests.unit.cli.machines import kinds
 from tests.unit.cli.station import Station
@@ -109,3 +119,15 @@ def test_a_private_launcher_keeps_none(pooled: Station) -> None:
     """That of `forked_launcher` is one."""
     said = pooled.mvm("pool", "ls")
     assert (said.code, "a private launcher keeps no machine waiting" in said.err) == (2, True)
+
+
+def test_the_plan_of_a_pool_or_a_template_registers_no_machine(pooled: Station) -> None:
+    pooled.mvm("run", pooled.flake(), "--", "true")
+    for use in ("pool", "template"):
+        with Context(Roots.from_environment(os.environ)) as context:
+            _, seen = list_images(context)
+            image = next(each.finished for each in seen if each.finished and each.finished.image.name == "hello")
+            bundle = sign_plan(context, draft_untold_plan(context, image, MachineShape(), Use(use)))
+            with pytest.raises(UsageError, match=f"the plan is for a {use}, and no machine is kept of it"):
+                run(create_machine(context, bundle, StartOptions(mode=Mode.CREATED)))
+    assert "created" not in states(pooled)

@@ -1,5 +1,9 @@
 """Machines that wait and are claimed, with a hypervisor that saves and restores, without a machine."""
 
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
@@ -9,7 +13,9 @@ import pytest
 from mvmnix.audit.record import RecordKind
 from mvmnix.digest import Digest
 from mvmnix.errors import MvmnixError, RefusedError, UsageError
+from mvmnix.launch.agent.encoding import ChannelProtocolError
 from mvmnix.launch.gate.verify import VerifiedPlan
+from mvmnix.launch.runtime.accelerator import KvmProbe, KvmVerdict
 from mvmnix.launch.runtime.host import Host
 from mvmnix.launch.runtime.start import start_machine, start_to_wait
 from mvmnix.launch.runtime.waiting import WaitingMachine
@@ -22,6 +28,7 @@ from mvmnix.plan.data_disk import DataDisk
 from mvmnix.plan.network import Action, Network, NetworkRule
 from mvmnix.plan.plan import Start, Use
 from mvmnix.plan.share import Share
+from mvmnix.system.stop_signals import StopRequestedError
 from mvmnix.vmm.tsc import TscClock
 from tests.descriptors import nothing_left_open
 from tests.patience import SHORT
@@ -40,9 +47,10 @@ def pool_plan(here: House, **changes: Any) -> VerifiedPlan:
     return template_plan(here, use=Use.POOL, **changes)
 
 
-def waiting(here: House, host: Host) -> WaitingMachine:
-    with pool_plan(here) as plan:
-        return start_to_wait(plan, host)
+@contextmanager
+def waiting(here: House, host: Host) -> Iterator[WaitingMachine]:
+    with pool_plan(here) as plan, start_to_wait(plan, host) as machine:
+        yield machine
 
 
 def claim(here: House, host: Host, machine: WaitingMachine, **changes: Any) -> Receipt:
@@ -178,16 +186,69 @@ def test_where_the_counter_has_another_frequency_it_is_not_claimed(
         assert claim(here, host_of(here), machine).observed.template is None
 
 
-def test_one_whose_guest_has_ended_is_not_claimed(here: House) -> None:
+@pytest.mark.parametrize("is_read", [True, False])
+def test_one_whose_guest_has_ended_is_not_claimed(here: House, is_read: bool) -> None:
+    """Nor is its template blamed, where that is seen only now."""
     save(here)
     with waiting(here, host_of(here)) as machine:
         machine._machine._guest.process.kill()
-        machine.loop.after(0, lambda: None)
-        while not machine.has_ended:
+        while is_read and not machine._machine._guest.channel.failure:
             machine.loop.turn()
         receipt = claim(here, host_of(here), machine)
     assert "waited" not in here.log()[-2].digests
     assert receipt.reported is not None
+    assert len(host_of(here).templates.list()) == 1
+
+
+def test_one_that_ends_by_itself_is_not_said_to_be_stopped(here: House) -> None:
+    save(here)
+    with waiting(here, host_of(here)) as machine:
+        os.kill(machine._machine._guest.process.pid, signal.SIGKILL)
+        while not machine.has_ended:
+            machine.loop.turn()
+    assert kinds(here)[-1] == (RecordKind.END, machine.id, (EndReason.HYPERVISOR_DIED,))
+
+
+def test_one_that_breaks_the_protocol_is_said_to_have(here: House) -> None:
+    save(here)
+    with waiting(here, host_of(here)) as machine:
+        machine._machine._guest.channel._ended(ChannelProtocolError("a frame out of order"))
+    assert kinds(here)[-1] == (RecordKind.END, machine.id, (EndReason.CHANNEL_VIOLATION,))
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["removed", "replaced"])
+def test_one_whose_template_is_another_one_by_now_is_not_claimed(here: House, again: bool) -> None:
+    kept = save(here)
+    with waiting(here, host_of(here)) as machine:
+        if again:
+            save(here)
+        else:
+            host_of(here).templates.remove(kept.record.key)
+        with here.plan() as plan, pytest.raises(NoTemplateError, match="was removed, or there is a newer one"):
+            machine.check(plan, machine_host(here, machine), spec_of(plan))
+
+
+@pytest.mark.parametrize("waits", [False, True])
+def test_a_caller_that_hangs_up_takes_no_template_away(here: House, waits: bool) -> None:
+    save(here)
+
+    def hang_up() -> None:
+        raise StopRequestedError(signal.SIGHUP)
+
+    host = host_of(here)
+    with waiting(here, host) as machine, here.plan("/bin/echo") as plan, pytest.raises(StopRequestedError):
+        host.loop.after(0, hang_up)
+        start_machine(plan, host, waiting=machine if waits else None)
+    assert len(host.templates.list()) == 1
+    assert host.templates.cold_starts("").obstacles == ()
+
+
+def test_none_waits_where_machines_run_under_kvm(here: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    save(here)
+    monkeypatch.setattr(KvmProbe, "verdict", lambda *_: KvmVerdict(usable=True, seen="it boots", recalled=False))
+    with pool_plan(here) as plan, pytest.raises(UsageError, match="machines here run under KVM"):
+        start_to_wait(plan, host_of(here))
+    assert kinds(here)[-1][2] == (EndReason.SAVED,), "nothing was begun"
 
 
 def test_it_is_claimed_once(here: House) -> None:
