@@ -4,13 +4,13 @@ A descriptor that another process chose may block when it is closed: a socket th
 file of a FUSE file system (fuse(4)). So what isn't known to be a pipe is closed by a thread of its own (`close_apart`).
 """
 
+import _thread
 import array
 import errno
 import fcntl
 import os
 import socket
 import struct
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -189,7 +189,8 @@ def close_apart(descriptors: Iterable[int]) -> None:
             others.append(_unclosed.pop())
     for fd in others:
         try:
-            threading.Thread(target=_close, args=(fd,), name="mvm-close", daemon=True).start()
+            # a `threading.Thread` waits for its beginning, for ever where there is no memory for that
+            _thread.start_new_thread(_close, (fd,))
         except (RuntimeError, MemoryError):
             _unclosed.append(fd)
         else:

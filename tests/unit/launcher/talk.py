@@ -2,7 +2,6 @@
 
 import os
 import socket
-import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
@@ -13,6 +12,7 @@ from mvmnix.launcher.conversation import Conversation
 from mvmnix.system.descriptors import ask_for_senders, receive_packet, send_packet
 from tests.descriptors import nothing_left_open
 from tests.patience import until
+from tests.support.processes import count_threads
 
 
 class Talk:
@@ -69,9 +69,10 @@ def own_descriptors(count: int) -> list[int]:
 @contextmanager
 def all_closed() -> Iterator[None]:
     """Expect that what is closed apart is closed in the end, too."""
+    before = count_threads()
     with nothing_left_open():
         yield
-        until(lambda: not [each for each in threading.enumerate() if each.name == "mvm-close"])
+        until(lambda: count_threads() <= before)
 
 
 @contextmanager

@@ -1,7 +1,6 @@
 """A fork of the launcher from its request to its end: whatever goes wrong there is its caller's to hear."""
 
 import os
-import threading
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from mvmnix.launcher.start import Performed
 from mvmnix.system.private_dirs import Directory
 from tests.descriptors import nothing_left_open
 from tests.patience import until
+from tests.support.processes import count_threads
 from tests.unit.import_lists import loaded_by
 from tests.unit.launcher.talk import Talk, own_descriptors
 
@@ -127,10 +127,11 @@ def test_nothing_is_done_for_a_caller_that_did_not_wait(said: Talk, monkeypatch:
     for fd in descriptors:
         os.close(fd)
     said.caller.close()
+    before = count_threads()
     with nothing_left_open():
         own = os.dup(said.conversation._connection.fileno())
         assert session.serve(said.conversation._connection, CallerCheck.of_this_process()) == 125
-        until(lambda: not [each for each in threading.enumerate() if each.name == "mvm-close"])
+        until(lambda: count_threads() <= before)
         os.dup(own)
         os.close(own)
 
