@@ -10,9 +10,10 @@ from mvmnix.launch.agent.frames import MAX_TEXT, Hello
 from mvmnix.launch.gate.verify import VerifiedPlan
 from mvmnix.launch.runtime.finalize import Ended
 from mvmnix.launch.runtime.host import Host
+from mvmnix.launch.runtime.machine import Machine
 from mvmnix.launch.runtime.start import start_to_save
 from mvmnix.launch.templates import guest_memory
-from mvmnix.launch.templates.record import TemplateRecord
+from mvmnix.launch.templates.record import TemplateKey, TemplateRecord
 from mvmnix.plan.plan import NO_PLACEHOLDERS, Placeholders
 from mvmnix.system.descriptors import reopen
 from mvmnix.vmm.port import LARGEST_STATE, SavedGuest
@@ -35,33 +36,46 @@ def save_template(plan: VerifiedPlan, host: Host) -> Ended:
         machine, key, tsc_khz = start_to_save(plan, host, SavedGuest(memory, written, restores=False))
         with machine:
             ended = machine.save()
-        hello = _checked(machine.hello, plan.plan.placeholders)
         devices = _state(state)
-        record = TemplateRecord(
-            key=key.digest,
-            manifest=key.manifest,
-            image=plan.plan.image,
-            vcpus=key.vcpus,
-            memory_mib=key.memory_mib,
-            network=key.network,
-            images=key.images,
-            data=key.data,
-            boot=key.boot,
-            machine=machine.id,
-            plan=plan.digest,
-            policy=host.templates.policy,
-            made=host.clock(),
-            tsc_khz=tsc_khz,
-            hello=Hello(hello.version, *map(_shown, (hello.agent, hello.kernel))),
-            memory=guest_memory.digest(guest_memory.blocks(memory)),
-            state=Digest.of(devices),
-            state_bytes=len(devices),
-        )
+        digest = guest_memory.digest(guest_memory.blocks(memory))
+        record = _record(plan, host, machine, key, tsc_khz=tsc_khz, memory=digest, devices=devices)
         _keep(host, record, devices, memory)
         return ended
     finally:
         for fd in (memory, state, written):
             os.close(fd)
+
+
+def _record(
+    plan: VerifiedPlan,
+    host: Host,
+    machine: Machine,
+    key: TemplateKey,
+    *,
+    tsc_khz: int,
+    memory: Digest,
+    devices: bytes,
+) -> TemplateRecord:
+    return TemplateRecord(
+        key=key.digest,
+        manifest=key.manifest,
+        image=plan.plan.image,
+        vcpus=key.vcpus,
+        memory_mib=key.memory_mib,
+        network=key.network,
+        images=key.images,
+        data=key.data,
+        boot=key.boot,
+        machine=machine.id,
+        plan=plan.digest,
+        policy=host.templates.policy,
+        made=host.clock(),
+        tsc_khz=tsc_khz,
+        hello=_checked(machine.hello, plan.plan.placeholders),
+        memory=memory,
+        state=Digest.of(devices),
+        state_bytes=len(devices),
+    )
 
 
 def _checked(hello: Hello | None, disks: Placeholders) -> Hello:
@@ -71,7 +85,7 @@ def _checked(hello: Hello | None, disks: Placeholders) -> Hello:
     if disks != NO_PLACEHOLDERS and not hello.binds_disks_late:
         why = "the image is of an older mvm, and its guests know their disks before they are told anything"
         raise MvmnixError(why, hint="build the image again; or make a template without --shares and --data")
-    return hello
+    return Hello(hello.version, *map(_shown, (hello.agent, hello.kernel)))
 
 
 def _keep(host: Host, record: TemplateRecord, devices: bytes, memory: int) -> None:
