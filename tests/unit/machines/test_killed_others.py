@@ -21,7 +21,7 @@ from mvmnix.vmm.process import JailedProcess
 from tests.support.processes import gone
 from tests.unit.launch.house import House, house
 
-CREATED, STARTING, RUNNING, PAUSED, STOPPING, ENDED = MachineState
+CREATED, STARTING, WAITING, RUNNING, PAUSED, STOPPING, ENDED = MachineState
 
 
 def paused(machine: Machine) -> None:
@@ -40,7 +40,7 @@ WORK: Mapping[MachineState, Callable[[Machine], object]] = {
 
 
 def test_no_state_with_a_hypervisor_is_missing() -> None:
-    assert set(MachineState) - {CREATED, ENDED} == WORK.keys()
+    assert set(MachineState) - {CREATED, WAITING, ENDED} == WORK.keys()
 
 
 def be_deadly(wanted: MachineState, hit: Path) -> None:

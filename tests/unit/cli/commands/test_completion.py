@@ -41,7 +41,7 @@ def snapshot(station: Station) -> dict[str, tuple[int, int]]:
 
 
 def test_commands_and_options(settled: Station) -> None:
-    assert offered(settled, "p") == ["pause", "pin", "plan", "policy", "port", "ps", "pull"]
+    assert offered(settled, "p") == ["pause", "pin", "plan", "policy", "pool", "port", "ps", "pull"]
     assert offered(settled, "") == sorted(COMMANDS)
     assert offered(settled, "plan", "") == ["create", "ls", "rm", "show", "sign"]
     assert "--follow" in offered(settled, "logs", "--f")

@@ -30,8 +30,9 @@ TOKEN = "ghp_" + "aB3dE6gH9" * 4
 #: Fields that every plan has, and that are other objects than those that hold texts of an author's choice.
 ALWAYS = {"subjects", "image", "verity", "command_line", "vcpus", "memory_mib", "scratch_mib", "workload", "timeouts"}
 ALWAYS |= {"posture", "verbs", "ports", "isolation", "accelerator", "window", "use", "nonce", "policy", "provenance"}
-#: `backend` is a word of a list, and the others in a full plan go together with this one alone.
-ALWAYS |= {"backend"}
+#: `backend` is a word of a list, and the others in a full plan go together with this one alone; `placeholders` are two
+#: numbers, of a template's plan, which has nothing else.
+ALWAYS |= {"backend", "placeholders"}
 
 
 @pytest.fixture(scope="module")
