@@ -10,6 +10,7 @@ import pytest
 
 from bench.memory import readable_launcher
 from bench.place import Place
+from mvmnix.launch.control.launcher_socket import KEPT_VARIABLES
 from tests import soak
 from tests.conftest import World
 from tests.sample import takes_everything
@@ -68,7 +69,9 @@ def test_many_at_once(copied: World, tmp_path: Path) -> None:
 
 @pytest.fixture
 def environment(copied: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`Sandbox` in this process is the world's user's."""
+    """`Sandbox` in this process is the world's user's, and has the launcher that its commands have."""
+    for name in [name for name in os.environ if KEPT_VARIABLES.fullmatch(name)]:
+        monkeypatch.delenv(name)
     for name, value in copied.home.environment.items():
         monkeypatch.setenv(name, value)
 
