@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -241,6 +241,15 @@ def _name_of(builder: VerifiedImage) -> str:
 
 def _key(flake: FlakeSource | FoundFlake, attribute: str, builder: str) -> BuildKey:
     return BuildKey(flake.nar, flake.directory, attribute, builder)
+
+
+def hold_image(
+    context: Context, source: "SourceRef | KeptImage", stack: ExitStack, progress: Progress
+) -> VerifiedImage:
+    """Find or build an image, which can't be removed until `stack` is closed. Raises as `ImageBuilder.image` does."""
+    stack.enter_context(context.working())
+    with open_image_builder(context, progress) as images:
+        return images.image(source)
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from typing import Final
 
 from mvmnix.api.context import Context
 from mvmnix.api.frontend import SILENT_PROGRESS, Progress
-from mvmnix.api.image_builder import open_image_builder
+from mvmnix.api.image_builder import hold_image
 from mvmnix.api.launch import ContextCaller, StartOptions, ask, expected, given_plan, save_machine
 from mvmnix.api.machine_store import put_in_order
 from mvmnix.api.plans import sign_plan
@@ -59,9 +59,7 @@ def prepare_pool(
         why = "no machine waits that has a network, shares or a data disk"
         raise UsageError(why, hint="such machines start from a template: mvm warm IMAGE")
     put_in_order(context.roots, context.machines, context.frontend)
-    stack.enter_context(context.working())
-    with open_image_builder(context, progress) as images:
-        finished = images.image(source)
+    finished = hold_image(context, source, stack, progress)
     drafts = [draft_untold_plan(context, finished, shape, use) for use in (Use.TEMPLATE, Use.POOL)]
     template, pool = (sign_plan(context, draft) for draft in drafts)
     return PoolPlans(template, pool, drafts[1], count)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from mvmnix.api.context import Context
 from mvmnix.api.frontend import SILENT_PROGRESS, Progress
-from mvmnix.api.image_builder import open_image_builder
+from mvmnix.api.image_builder import hold_image
 from mvmnix.api.machine_store import put_in_order
 from mvmnix.api.plans import PlanOptions, draft_plan, refuse_early, sign_plan, unasked_verbs
 from mvmnix.api.source_refs import KeptImage, SourceRef
@@ -39,9 +39,7 @@ def prepare_run(
     """
     put_in_order(context.roots, context.machines, context.frontend)
     refuse_early(context, options)
-    stack.enter_context(context.working())
-    with open_image_builder(context, progress) as images:
-        finished = images.image(source)
+    finished = hold_image(context, source, stack, progress)
     unasked = unasked_verbs(context, finished.image, options) if grants_unasked else frozenset()
     plan = draft_plan(context, finished, replace(options, verbs=options.verbs | unasked))
     return PreparedRun(finished, plan, unasked, sign_plan(context, plan))

@@ -7,7 +7,7 @@ from typing import Final
 from mvmnix.api.admission import open_templates
 from mvmnix.api.context import Context
 from mvmnix.api.frontend import SILENT_PROGRESS, Progress
-from mvmnix.api.image_builder import open_image_builder
+from mvmnix.api.image_builder import hold_image
 from mvmnix.api.launch import StartOptions, save_machine
 from mvmnix.api.machine_store import put_in_order
 from mvmnix.api.plans import sign_plan
@@ -78,9 +78,7 @@ def prepare_template(
     The image can't be removed until `stack` is closed. Raises as `sign_plan` and api/image_builder.py do.
     """
     put_in_order(context.roots, context.machines, context.frontend)
-    stack.enter_context(context.working())
-    with open_image_builder(context, progress) as images:
-        finished = images.image(source)
+    finished = hold_image(context, source, stack, progress)
     return sign_plan(context, draft_untold_plan(context, finished, shape, Use.TEMPLATE))
 
 
