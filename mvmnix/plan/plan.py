@@ -223,6 +223,11 @@ class Plan:
         return next((it.digest for it in self.subjects if it.name == "manifest.json"), None)
 
     @property
+    def has_devices(self) -> bool:
+        """Whether its machine has more than the root's disk: a network, shares or a data disk."""
+        return self.network is not None or bool(self.shares) or self.data is not None
+
+    @property
     def boundaries(self) -> tuple[Boundary, ...]:
         """What may hold what it starts: which of them does is known when a machine starts."""
         if self.backend is Backend.CONTAINER:

@@ -117,14 +117,9 @@ def start_machine(
         config, preparation = _prepared(plan, host, services, tsc, waiting=waiting)
     observations = _begun(plan, host, preparation, name, created)  # 2, 3, 4
     machine = _spawned(observations, preparation, services)  # 5
-    try:
+    with _ended_unless_ready(machine, observations):
         another, named = partial(_another, observations, services), _named(config, plan, observations.home)
         machine.boot(named, another, reboots_panic=reboots_panic)  # 6
-    except BaseException as error:
-        machine.kill()
-        if isinstance(error, MachineFailedError | GuestTimeoutError):
-            _forget_template(observations)
-        raise
     return machine
 
 
@@ -170,24 +165,30 @@ def start_to_wait(plan: VerifiedPlan, host: Host) -> WaitingMachine:
         if host.kvm.verdict(spec, plan.image.kernel.digest).usable:
             raise UsageError("machines here run under KVM, and none waits for them", hint="start them: they boot fast")
         try:
-            key = template_key(plan, host, spec)
             spec, template = warm_spec(plan, host, spec)
         except NoTemplateError as error:
             raise MvmnixError(f"no machine can wait: {error}", hint="make a template: mvm warm IMAGE") from error
         finally:
             host.templates.close()
-        preparation, record = Preparation(host.hypervisor, host.jail, spec, template=template), template.record
-        salt = template.salt
+        origin = Origin(template.record, template.salt)
+        preparation = Preparation(host.hypervisor, host.jail, spec, template=template)
     observations = _begun(plan, host, preparation, "", "")
     machine = _spawned(observations, preparation, _NO_SERVICES)
-    try:
+    with _ended_unless_ready(machine, observations):
         machine.wait_untold()
+    return WaitingMachine(machine, spec, origin, preparation.invocation)
+
+
+@contextmanager
+def _ended_unless_ready(machine: Machine, observations: RunObservations) -> Iterator[None]:
+    """End a machine whose guest doesn't become ready; a template that was to blame is used no more."""
+    try:
+        yield
     except BaseException as error:
         machine.kill()
         if isinstance(error, MachineFailedError | GuestTimeoutError):
             _forget_template(observations)
         raise
-    return WaitingMachine(machine, spec, key, Origin(record, salt), preparation.invocation)
 
 
 def _key_to_save(plan: VerifiedPlan, host: Host, spec: LaunchSpec) -> TemplateKey:

@@ -18,7 +18,7 @@ from mvmnix.launch.runtime.host import Host
 from mvmnix.launch.runtime.machine import Machine
 from mvmnix.launch.runtime.vm_process import ConsoleSink, Guest
 from mvmnix.launch.runtime.warm import check_told, template_key
-from mvmnix.launch.templates.record import TemplateKey, TemplateRecord
+from mvmnix.launch.templates.record import TemplateRecord
 from mvmnix.launch.templates.store import NoTemplateError, Templates
 from mvmnix.system.loop import Loop
 from mvmnix.vmm.port import Acceleration, Invocation, LaunchSpec
@@ -78,14 +78,12 @@ class WaitingMachine:
         self,
         machine: Machine,
         spec: LaunchSpec,
-        key: TemplateKey,
         origin: Origin,
         invocation: Invocation,
     ) -> None:
         """Made by `start_to_wait` only."""
         self._machine = machine
         self._shape = _shape(spec)
-        self._key = key
         self._origin = origin
         self._invocation = invocation
         self._is_claimed = False
@@ -112,18 +110,18 @@ class WaitingMachine:
         """
         if policy != self._origin.record.policy:
             raise NoTemplateError("the waiting machine was started under another policy")
-        if not templates.is_there(self._key.digest, self._origin.salt):
+        if not templates.is_there(self._origin.record.key, self._origin.salt):
             raise NoTemplateError("the template of the waiting machine was removed, or there is a newer one")
 
     def check(self, plan: VerifiedPlan, host: Host, spec: LaunchSpec) -> None:
         """Raise NoTemplateError, which says why, where a machine of this plan can't go on with its guest."""
         if self._is_claimed or self.has_ended:
             raise NoTemplateError("the waiting machine has ended")
-        if plan.plan.network is not None or plan.plan.shares or plan.plan.data is not None:
+        if plan.plan.has_devices:
             raise NoTemplateError("no machine waits that has a network, shares or a data disk")
         if host.loop is not self.loop:
             raise NoTemplateError("the waiting machine is another process's")
-        if template_key(plan, host, spec) != self._key or _shape(spec) != self._shape:
+        if template_key(plan, host, spec).digest != self._origin.record.key or _shape(spec) != self._shape:
             raise NoTemplateError("the waiting machine is of another shape, or has other limits")
         try:
             self.check_origin(host.templates, host.templates.policy)
