@@ -68,9 +68,8 @@ def hand_over(pools: Pools, request: StartRequest, descriptors: Mapping[str, int
 
 def _may_claim(plan: Plan) -> bool:
     """Whether a machine of this plan may be one that waits: it has nothing that none of those has."""
-    has_devices = plan.network is not None or plan.shares or plan.data is not None
     is_limited = plan.limits.cpu_percent is not None or plan.limits.cpu_weight is not None
-    return not (has_devices or is_limited or plan.start is Start.COLD or plan.accelerator is Accelerator.KVM)
+    return not (plan.has_devices or is_limited or plan.start is Start.COLD or plan.accelerator is Accelerator.KVM)
 
 
 def _look(fd: int) -> Plan | None:

@@ -2,15 +2,11 @@
 
 import os
 from collections.abc import Mapping
-from dataclasses import replace
 
 from mvmnix.api.admission import admit_plan
 from mvmnix.api.context import Context
-from mvmnix.api.signing import Signer
 from mvmnix.errors import UsageError
-from mvmnix.images.store import STATEMENT_LIMIT
 from mvmnix.launch.control.codec import clean_text
-from mvmnix.launch.control.own_directories import check_shown
 from mvmnix.launch.control.pool_messages import (
     LONGEST_WHY,
     MOST_WAITING,
@@ -21,11 +17,9 @@ from mvmnix.launch.control.pool_messages import (
 )
 from mvmnix.launcher.claims import pool_name, read_pool_name
 from mvmnix.launcher.conversation import Conversation
+from mvmnix.launcher.handed_over import open_for, read_plan
 from mvmnix.launcher.pools import Pools
 from mvmnix.plan.plan import Plan, Use
-from mvmnix.system import temporary
-from mvmnix.system.roots import Roots
-from mvmnix.system.store import read_sealed
 
 #: Machines that wait may have so much of the host's memory: one part of so many.
 _SHARE = 2
@@ -41,10 +35,7 @@ def perform(
         raise UsageError("a private launcher keeps no machine waiting", hint=hint)
     kept = {each.said: _status(each.said, each.count, each.waiting, each.why) for each in pools.kept()}
     pools.let_go()  # this process may wait for an answer
-    temporary.apply()
-    with Roots.from_environment(os.environ) as roots, Context(roots, conversation) as context:
-        check_shown(roots, descriptors)
-        context.signer = Signer(context.keys, lambda: replace(context.config, key_password=None), conversation)
+    with open_for(conversation, descriptors) as context:
         match request.action:
             case PoolAction.SET:
                 said, status = _set(context, request, descriptors["plan"], pools, kept)
@@ -61,11 +52,7 @@ def perform(
 def _set(
     context: Context, request: PoolRequest, fd: int, pools: Pools, kept: Mapping[bytes, PoolStatus]
 ) -> tuple[bytes, PoolStatus]:
-    try:
-        bundle = read_sealed(fd, STATEMENT_LIMIT)
-    except (ValueError, OSError) as error:
-        raise UsageError(f"what was handed over for the plan can't be used: {error}") from error
-    with admit_plan(context, bundle) as plan:
+    with admit_plan(context, read_plan(fd)) as plan:
         wanted = plan.plan
     if wanted.use is not Use.POOL:
         raise UsageError("the plan is not for a pool", hint="have mvm make one that is: mvm pool set IMAGE")

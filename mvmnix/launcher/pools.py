@@ -39,10 +39,10 @@ _SET, _REMOVE = b"s", b"r"
 READY, DONE = b"ready", b"done"
 #: What it says to the fork whose caller it takes over.
 TAKEN: Final = b"y"
-#: Descriptors of a claim: a start's, the caller's connection, and where the answer goes.
-CLAIM_DESCRIPTORS: Final = MOST_DESCRIPTORS + 2
 #: Seconds that it has for that.
 _PATIENCE: Final = 5.0
+#: Descriptors of a claim: a start's, the caller's connection, and where the answer goes.
+CLAIM_DESCRIPTORS: Final = MOST_DESCRIPTORS + 2
 
 
 @dataclass(slots=True)
@@ -93,7 +93,7 @@ class KeptPool:
 
 
 class Pools:
-    """Those of one launcher, which calls all but `keep`, `remove`, `kept`, `claim` and `close`: forks do."""
+    """Those of one launcher, which calls what comes first here; forks of it call the rest."""
 
     def __init__(self) -> None:
         self._ours, self._forks = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)

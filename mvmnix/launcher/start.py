@@ -29,16 +29,13 @@ from mvmnix.api.admission import (
     retain,
 )
 from mvmnix.api.context import Context
-from mvmnix.api.signing import Signer
 from mvmnix.digest import Digest
 from mvmnix.errors import MvmnixError, ReasonCode, UsageError, refuse
-from mvmnix.images.store import STATEMENT_LIMIT
 from mvmnix.launch.agent.endpoints import PipeSink, Sink, discard_output
 from mvmnix.launch.agent.port_forward import ServiceFactory
 from mvmnix.launch.container.run import run_container
 from mvmnix.launch.control.caller_check import CallerCheck
 from mvmnix.launch.control.messages import Shell, Stream
-from mvmnix.launch.control.own_directories import check_shown
 from mvmnix.launch.control.server import Control, is_stream
 from mvmnix.launch.control.start_messages import Created, Ended, Mode, Started, StartRequest, TerminalSize
 from mvmnix.launch.gate.verify import VerifiedPlan
@@ -51,14 +48,12 @@ from mvmnix.launch.runtime.waiting import WaitingMachine
 from mvmnix.launch.templates.template import NOTHING_HELD, Held
 from mvmnix.launcher.conversation import Conversation
 from mvmnix.launcher.guest_relay import GuestRelay
+from mvmnix.launcher.handed_over import misplaced, open_for, read_plan
 from mvmnix.machines.exit_status import ExitStatus
 from mvmnix.machines.retention import MachineKind
 from mvmnix.plan.backend import Backend
 from mvmnix.plan.plan import Plan
-from mvmnix.system import temporary
-from mvmnix.system.roots import Roots
 from mvmnix.system.stop_signals import StopRequestedError, stopping_signals
-from mvmnix.system.store import read_sealed
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,11 +79,7 @@ def perform(
     machine of a pool, with which it may start.
     """
     try:
-        temporary.apply()
-        with Roots.from_environment(os.environ) as roots, Context(roots, conversation) as context:
-            check_shown(roots, descriptors)  # 1
-            # a password that the configuration refers to is the caller's to read
-            context.signer = Signer(context.keys, lambda: replace(context.config, key_password=None), conversation)
+        with open_for(conversation, descriptors) as context:  # 1
             performance = _Performance(
                 context, conversation, check, request, descriptors, held=held or NOTHING_HELD, waiting=waiting
             )
@@ -99,11 +90,6 @@ def perform(
 
         keep_failure(error)  # only here is known what the children said
         raise
-
-
-def _misplaced(what: str, error: Exception) -> UsageError:
-    hint = "the two may be of different versions of mvm"
-    return UsageError(f"what was handed over for {what} can't be used: {error}", hint=hint)
 
 
 def machine_of(ended: MachineEnd) -> str:
@@ -149,7 +135,7 @@ class _Performance:
         self._hold_files()
         self._check_pipes()
         if self._request.mode is Mode.CREATED:
-            name, bundle = self._request.name, self._bundle()
+            name, bundle = self._request.name, read_plan(self._descriptors["plan"])
             return Created(create_machine(self._context, bundle, name=name, image=self._image, vsa=self._summary))
         with self._admit() as (plan, created):  # 2
             if self._request.terminal is not None:
@@ -181,19 +167,13 @@ class _Performance:
             if self._request.has_summary:
                 held_files.hold_handed(self._summary, {"": self._descriptors["summary"]})
         except (ValueError, OSError) as error:
-            raise _misplaced("an exported image", error) from error
+            raise misplaced("an exported image", error) from error
 
     def _check_pipes(self) -> None:
         for stream, fd in self._pipes.items():
             if not is_stream(stream, fd):
                 hint = "hand over a pipe's end, and copy to and from it"
                 raise UsageError(f"{stream} is not a pipe that is open for it", hint=hint)
-
-    def _bundle(self) -> bytes:
-        try:
-            return read_sealed(self._descriptors["plan"], STATEMENT_LIMIT)
-        except (ValueError, OSError) as error:
-            raise _misplaced("the plan", error) from error
 
     @contextmanager
     def _admit(self) -> Iterator[tuple[VerifiedPlan, str]]:
@@ -204,7 +184,7 @@ class _Performance:
             with admit_created(self._context, self._request.created) as (plan, created):
                 yield plan, created
         else:
-            with admit_plan(self._context, self._bundle(), self._image, self._summary) as plan:
+            with admit_plan(self._context, read_plan(self._descriptors["plan"]), self._image, self._summary) as plan:
                 yield plan, ""
 
     def _finish(self, plan: VerifiedPlan, host: Host, created: str, mark_ready: Callable[[str], None]) -> SupervisedEnd:

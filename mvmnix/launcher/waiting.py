@@ -15,16 +15,14 @@ import os
 import socket
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final, override
 
 from mvmnix.api.admission import admit_plan, host_for, retain
 from mvmnix.api.context import Context
 from mvmnix.api.frontend import SILENT
-from mvmnix.api.signing import Signer
 from mvmnix.errors import MvmnixError
 from mvmnix.formats.escaping import escape
-from mvmnix.images.store import STATEMENT_LIMIT
 from mvmnix.launch.control.caller_check import CallerCheck
 from mvmnix.launch.control.codec import LIMIT
 from mvmnix.launch.control.pool_messages import LONGEST_WHY
@@ -37,15 +35,13 @@ from mvmnix.launch.templates.store import NoTemplateError, Templates
 from mvmnix.launch.templates.template import Held
 from mvmnix.launcher import session
 from mvmnix.launcher.conversation import Conversation
+from mvmnix.launcher.handed_over import open_for, read_plan
 from mvmnix.launcher.pools import CLAIM_DESCRIPTORS, DONE, READY, TAKEN
 from mvmnix.machines.retention import MachineKind, Retention
 from mvmnix.plan.secret_reference import Secret, SecretReference
 from mvmnix.plan.share import Share
-from mvmnix.system import temporary
 from mvmnix.system.descriptors import Packet, PacketError, close_apart, hang_up, receive_packet
-from mvmnix.system.roots import Roots
 from mvmnix.system.stop_signals import StopRequestedError, stopping_signals
-from mvmnix.system.store import read_sealed
 
 #: Seconds that a machine waits at most, and seconds between two looks at the policy.
 MOST_AGE: Final = 3600.0
@@ -79,22 +75,19 @@ def wait_for_claim(end: socket.socket, plan: int, check: CallerCheck, held: Held
     """Do all of it in this process; return its exit status. What fails is told to the launcher at the other end."""
     end.setblocking(False)
     try:
-        temporary.apply()
-        with Roots.from_environment(os.environ) as roots, Context(roots, SILENT) as context:
-            context.signer = Signer(context.keys, lambda: replace(context.config, key_password=None), SILENT)
-            with admit_plan(context, read_sealed(plan, STATEMENT_LIMIT)) as verified:  # 1
-                os.close(plan)
-                host = host_for(context, verified, _NoMeans(), held)
-                with (
-                    retain(host, Retention.LAST, MachineKind.POOL) as mark_ready,
-                    stopping_signals(host.loop),
-                    start_to_wait(verified, host) as machine,
-                ):
-                    mark_ready(machine.id)
-                    verified.kernel_loaded()
-                    _say(end, READY)
-                    claim = _Vigil(end, machine, context, host.templates).wait()  # 2
-                    return 0 if claim is None else _serve(claim, machine, check)  # 3
+        with open_for(SILENT, None) as context, admit_plan(context, read_plan(plan)) as verified:  # 1
+            os.close(plan)
+            host = host_for(context, verified, _NoMeans(), held)
+            with (
+                retain(host, Retention.LAST, MachineKind.POOL) as mark_ready,
+                stopping_signals(host.loop),
+                start_to_wait(verified, host) as machine,
+            ):
+                mark_ready(machine.id)
+                verified.kernel_loaded()
+                _say(end, READY)
+                claim = _Vigil(end, machine, context, host.templates).wait()  # 2
+                return 0 if claim is None else _serve(claim, machine, check)  # 3
     except (MvmnixError, OSError, ValueError) as error:
         _say(end, escape(str(error))[:LONGEST_WHY].encode() or b"it failed")
         return error.exit_code if isinstance(error, MvmnixError) else MvmnixError.exit_code
@@ -140,7 +133,7 @@ class _Vigil:
         loop.watch(self._end.fileno(), read=self._readable)
         launcher = os.pidfd_open(os.getppid())
         loop.watch(launcher, read=self._end_it)  # others may have its end of the connection
-        timers = [loop.after(MOST_AGE, self._end_it), loop.after(_LOOK, self._look)]
+        age, self._next_look = loop.after(MOST_AGE, self._end_it), loop.after(_LOOK, self._look)
         try:
             while self._claim is None and not self._is_over and not self._machine.has_ended:
                 loop.turn()
@@ -150,8 +143,8 @@ class _Vigil:
             loop.forget(self._end.fileno())
             loop.forget(launcher)
             os.close(launcher)
-            for timer in timers:
-                timer.cancel()
+            age.cancel()
+            self._next_look.cancel()
             if not self._machine.has_ended:
                 _say(self._end, DONE)
             hang_up(self._end)  # who hands a caller over from now on, is told so
@@ -168,7 +161,7 @@ class _Vigil:
         except (MvmnixError, OSError, NoTemplateError):
             self._is_over = True
         if not self._is_over:
-            self._machine.loop.after(_LOOK, self._look)
+            self._next_look = self._machine.loop.after(_LOOK, self._look)
 
     def _readable(self) -> None:
         try:

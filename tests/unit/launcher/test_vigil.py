@@ -1,0 +1,37 @@
+"""The wait of a machine of a pool, with a machine that does nothing."""
+
+import socket
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from mvmnix.launcher import waiting
+from mvmnix.system.loop import Loop
+from tests.descriptors import nothing_left_open
+
+
+def test_what_it_looked_for_is_looked_for_no_more_once_it_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The machine that claimed it goes on in the same loop."""
+    monkeypatch.setattr(waiting, "_LOOK", 0.001)
+    with nothing_left_open():
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        theirs.setblocking(False)
+        loop, looks = Loop(), list[None]()
+
+        def look(*_: object) -> None:
+            looks.append(None)
+            if len(looks) == 2:
+                ours.close()  # as the launcher does that lets go of it
+
+        machine: Any = SimpleNamespace(loop=loop, has_ended=False, check_origin=look)
+        context: Any = SimpleNamespace(read_policy_again=lambda: None, policy=SimpleNamespace(state=None))
+        templates: Any = None
+        assert waiting._Vigil(theirs, machine, context, templates).wait() is None
+        seen = len(looks)
+        assert seen >= 2
+        for _ in range(3):
+            loop.after(0.01, lambda: None)
+            loop.turn()
+        assert len(looks) == seen
+        loop.close()
