@@ -9,6 +9,7 @@ import pytest
 from mvmnix.launcher import waiting
 from mvmnix.system.loop import Loop
 from tests.descriptors import nothing_left_open
+from tests.patience import QUIET
 
 
 def test_what_it_looked_for_is_looked_for_no_more_once_it_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -30,8 +31,7 @@ def test_what_it_looked_for_is_looked_for_no_more_once_it_is_over(monkeypatch: p
         assert waiting._Vigil(theirs, machine, context, templates).wait() is None
         seen = len(looks)
         assert seen >= 2
-        for _ in range(3):
-            loop.after(0.01, lambda: None)
-            loop.turn()
+        loop.after(QUIET, lambda: None)
+        loop.turn()
         assert len(looks) == seen
         loop.close()

@@ -1,9 +1,9 @@
 """Packets keep their bounds, their descriptors and their senders; closing what a stranger sent holds up no process."""
 
+import _thread
 import os
 import socket
 import struct
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from mvmnix.system.process import is_readable
 from tests.descriptors import nothing_left_open
 from tests.patience import EVENT_PATIENCE, until
 from tests.support.forks import fork_that, result_of
+from tests.support.processes import count_threads
 
 MOST, SIZE = 3, 100
 
@@ -61,10 +62,11 @@ def test_what_is_too_much_is_refused_and_left_nowhere(pair: Pair, size: int, cou
     ours, theirs = pair
     with Path(__file__).open() as file:
         send_packet(ours, b"x" * size, (file.fileno(),) * count)
+    before = count_threads()
     with nothing_left_open():
         with pytest.raises(PacketError, match=f"more than {SIZE} bytes, or with more than {MOST} descriptors"):
             receive_packet(theirs, SIZE, MOST)
-        until(lambda: not [each for each in threading.enumerate() if each.name == "mvm-close"])
+        until(lambda: count_threads() <= before)
 
 
 def test_the_end_is_an_empty_packet(pair: Pair) -> None:
@@ -183,11 +185,11 @@ def lingering() -> tuple[socket.socket, int]:
 
 def test_a_close_that_waits_holds_up_a_thread_of_its_own() -> None:
     peer, fd = lingering()
+    before = count_threads()
     close_apart((fd,))
-    (closing,) = (each for each in threading.enumerate() if each.name == "mvm-close")
-    assert closing.daemon
+    assert count_threads() == before + 1
     peer.close()  # with what it hasn't read: a reset, which ends the wait
-    until(lambda: not closing.is_alive())
+    until(lambda: count_threads() == before)
     with pytest.raises(OSError):
         os.fstat(fd)
 
@@ -196,13 +198,13 @@ def test_a_process_ends_while_a_close_waits() -> None:
     def leave() -> bool:
         peer, fd = lingering()
         close_apart((fd,))
-        return peer.fileno() >= 0 and any(each.name == "mvm-close" for each in threading.enumerate())
+        return peer.fileno() >= 0 and count_threads() == 2
 
     assert result_of(leave)
 
 
 def test_pipes_are_closed_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(descriptors, "threading", None)
+    monkeypatch.setattr(descriptors, "_thread", None)
     with nothing_left_open():
         close_apart(os.pipe())
         close_apart(())
@@ -216,19 +218,21 @@ def is_open(fd: int) -> bool:
 def test_numbers_are_free_while_closes_wait() -> None:
     """So that no fork has these descriptors."""
     (first, one), (second, other) = lingering(), lingering()
+    before = count_threads()
     with first, second:
         close_apart((one, other))
         assert [is_open(one), is_open(other)] == [False, False]
-        assert len([each for each in threading.enumerate() if each.name == "mvm-close"]) == 2
+        assert count_threads() == before + 2
+    until(lambda: count_threads() == before)
 
 
 def test_without_a_thread_descriptors_stay_open_until_the_next_close(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(**_: object) -> threading.Thread:
+    def refuse(*_: object) -> int:
         raise RuntimeError("can't start new thread")
 
     first, second = (os.open(os.devnull, os.O_RDONLY) for _ in range(2))
     with monkeypatch.context() as patched:
-        patched.setattr(threading, "Thread", refuse)
+        patched.setattr(_thread, "start_new_thread", refuse)
         close_apart((first,))
     assert is_open(first)
     assert result_of(lambda: (descriptors._unclosed, is_open(first))) == ([], True), "a fork closes none"
