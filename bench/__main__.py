@@ -19,6 +19,7 @@ from typing import Final, Protocol
 from rich.console import Console
 
 import mvmnix
+from bench.boot_instructions import boot_instructions
 from bench.boots import boots
 from bench.callers import callers
 from bench.commands import asking
@@ -65,6 +66,7 @@ _ALONE: Final[Mapping[str, _Alone]] = {
 }
 _IN_PLACE: Final[Mapping[str, _InPlace]] = {
     "commands": asking,
+    "instructions": boot_instructions,
     "figures": figures,
     "memory": memory,
     "neighbours": neighbours,

@@ -34,6 +34,8 @@ class RawQemu:
     image: Image
     command: tuple[str, ...]
     tsc_khz: int
+    #: In the place of the image's, where it is not None.
+    initrd: Path | None = None
     #: What it has besides: options, and the descriptors that they name.
     options: tuple[str, ...] = ()
     descriptors: tuple[int, ...] = ()
@@ -56,7 +58,7 @@ class RawQemu:
             *("-accel", "tcg,tb-size=64", "-cpu", TRANSLATED_CPU),
             *("-smp", str(self.image.vcpus), "-m", str(self.image.memory_mib)),
             *("-nodefaults", "-no-user-config", "-nographic", "-no-reboot"),
-            *("-kernel", str(self.directory / "kernel"), "-initrd", str(self.directory / "initrd")),
+            *("-kernel", str(self.directory / "kernel"), "-initrd", str(self.initrd or self.directory / "initrd")),
             *("-append", f"{self.image.command_line} tsc_early_khz={self.tsc_khz} tsc=reliable"),
             *("-blockdev", json.dumps(disk)),
             *("-device", "virtio-blk-device,drive=root,serial=root"),
@@ -115,6 +117,7 @@ class RawQemu:
     def _converse(self, port: socket.socket) -> None:
         for frame in _frames(port):
             if isinstance(frame, Bye):
+                port.close()  # which the agent waits for
                 return
             self._answer(port, frame)
         raise RuntimeError("the guest hung up")

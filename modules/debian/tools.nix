@@ -20,6 +20,7 @@ rec {
   cc1 = tool [ packages.cpp-14-x86-64-linux-gnu ] "usr/libexec/gcc/x86_64-linux-gnu/14/cc1";
   as = tool [ packages.binutils-x86-64-linux-gnu ] "usr/bin/x86_64-linux-gnu-as";
   ld = tool [ packages.binutils-x86-64-linux-gnu ] "usr/bin/x86_64-linux-gnu-ld";
+  strip = tool [ packages.binutils-x86-64-linux-gnu ] "usr/bin/x86_64-linux-gnu-strip";
 
   # Shell functions: `compile FILE.c [FLAG...]` makes FILE.o here, warnings are errors; `link PROGRAM FILE.o...` makes a
   # static program. Against musl, and the kernel's own headers.

@@ -1,5 +1,5 @@
 # The initial RAM file system: the agent as /init, and the modules it loads. The same for every guest, but for whether it
-# may be in a network.
+# may be in a network. It isn't compressed: unpacking takes a guest longer than loading takes its host.
 { build, agent, kernel, network ? false }:
 build.run {
   name = if network then "initrd-network" else "initrd";
@@ -14,6 +14,6 @@ build.run {
     chmod 0755 root/init
     find root -exec touch -h -d @0 {} +
     cd root
-    find . | sort | cpio -o -H newc -R 0:0 --renumber-inodes --ignore-devno | gzip -9 > "$out"
+    find . | sort | cpio -o -H newc -R 0:0 --renumber-inodes --ignore-devno > "$out"
   '';
 }

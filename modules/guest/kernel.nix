@@ -24,13 +24,28 @@ let
     "drivers/net/net_failover"
     "drivers/net/virtio_net"
   ];
-  # A shell function: unpacks one into modules/. The kernel can't read xz here.
+  # A shell function: unpacks one into modules/, since the kernel can't read xz here. Without types for BPF, tables for
+  # stack traces, symbols that no code refers to and Debian's signature it loads faster (docs/launch.md).
   unpack = ''
-    unpack() { unxz -c "$tree"/usr/lib/modules/*/kernel/"$1".ko.xz > "$out/modules/$(basename "$1").ko"; }
+    unpack() {
+      file=$out/modules/$(basename "$1").ko
+      unxz -c "$tree"/usr/lib/modules/*/kernel/"$1".ko.xz > "$file"
+      ${tools.strip} --strip-unneeded -R .BTF -R .BTF.base -R '.orc_*' -R '.rela.orc_*' "$file"
+    }
   '';
 in
 {
   inherit modules networkModules;
+
+  # Initcalls of this kernel that boots do without (docs/launch.md): self-tests, certificates for the signatures of
+  # modules and lists, a clock that machines don't have, IMA and TOMOYO without a policy, types for tracing and BPF.
+  skippedInitcalls = [
+    "jent_mod_init" "crypto_kdf108_init"
+    "load_system_certificate_list" "init_encrypted"
+    "cmos_init" "vga_arb_device_init"
+    "init_ima" "tomoyo_initerface_init"
+    "trace_eval_init" "param_sysfs_builtin_init" "bpf_tcp_ca_kfunc_init" "bpf_dummy_struct_ops_init"
+  ];
 
   # what the manifest lists
   sources = [ package.source ];

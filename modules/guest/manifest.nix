@@ -14,8 +14,8 @@ let
   # What every guest boots with, and why: docs/launch.md.
   commandLine = builtins.concatStringsSep " " (
     [
-      "console=ttyS0" "quiet" "reboot=t" "panic=-1" "no_timer_check" "cryptomgr.notests=1"
-      "initcall_blacklist=jent_mod_init"
+      "console=ttyS0" "quiet" "reboot=t" "panic=-1" "no_timer_check" "noreplace-smp" "cryptomgr.notests=1"
+      "initcall_blacklist=${builtins.concatStringsSep "," kernel.skippedInitcalls}"
       "mvm.verity=@verity.root@:${rootfs.salt}:@verity.dataBlocks@:@verity.hashBlock@"
     ]
     ++ guest.kernelParameters
