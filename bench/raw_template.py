@@ -17,7 +17,7 @@ from mvmnix.launch.agent.frames import Hello
 from mvmnix.model import Verb
 from mvmnix.system.loop import Loop
 from mvmnix.vmm.port import MonitorEvent
-from mvmnix.vmm.qmp import STATE_FDSET, QmpMonitor
+from mvmnix.vmm.qmp import RESTORED_FDSET, SAVED_FDSET, QmpMonitor
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +87,7 @@ class RawTemplate:
         how = "share=on" if share else "share=off,readonly=on,rom=off"
         argv = list(self._raw.argv(theirs.fileno()))
         argv[argv.index("-M") + 1] = "microvm,memory-backend=ram"
-        argv += ["-object", f"{memory},{how}", "-add-fd", f"fd={state},set={STATE_FDSET}"]
+        argv += ["-object", f"{memory},{how}", "-add-fd", f"fd={state},set={SAVED_FDSET if share else RESTORED_FDSET}"]
         argv += ["-chardev", f"socket,id=qmp,fd={monitored.fileno()}", "-mon", "chardev=qmp,mode=control"]
         argv += [] if share else ["-incoming", "defer"]
         fds = (theirs.fileno(), monitored.fileno(), self._memory, state)

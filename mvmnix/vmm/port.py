@@ -106,17 +106,15 @@ class NetworkAttachment:
 
 
 @dataclass(frozen=True, slots=True)
-class SavedGuest:
-    """A guest that stands still, as two memfds: its memory, and the state of its devices.
+class MemoryBackend:
+    """The memfd, `descriptor`, that a guest's memory is.
 
-    With `restores` a machine begins as that guest: it maps the memory privately and reads the state. Without, it is the
-    machine that leaves them behind (`Monitor.save`): its memory is that memfd, and it may write as much as
-    LARGEST_STATE into the other one.
+    With `is_private` the hypervisor reads it and keeps what the guest writes to itself. Without, what the guest writes
+    is in the memfd: servers of its shares read it there, or whoever keeps a guest that is saved.
     """
 
-    memory: int
-    state: int
-    restores: bool
+    descriptor: int
+    is_private: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,10 +123,13 @@ class LaunchSpec:
 
     `kernel` and `initrd` are sealed memfds, `rootfs` a read-only file; `channel`, `console` and `monitor` are the
     hypervisor's ends of stream sockets. `rootfs` is None for a probe guest, which gets no disk. `tsc_khz` is the
-    host's time stamp counter. `kvm` is KVM's device, open, where that is what accelerates. `memory` is a memfd of the
-    guest's memory, for servers of `shares` to read and write; None where there is no server.
+    host's time stamp counter. `kvm` is KVM's device, open, where that is what accelerates. `memory` is None where the
+    hypervisor makes the guest's memory itself. `restored` is a memfd with the state of a saved guest's devices: the
+    machine begins as that guest, whose memory is `memory`. `saves` is one, open for writing, that takes up to
+    LARGEST_STATE bytes of such state when the guest is saved (`Monitor.save`); its memory is in `memory` then. Servers
+    of shares can be had with neither.
     `data` is the one disk that the guest may write, if it has one, or what stands for it; `network` its one link to
-    other machines. `saved` is the guest that it begins as or becomes; servers of shares can't be had with it.
+    other machines.
     `cpu_percent` of one processor and `cpu_weight` (as cgroup v2 counts) are for all that the hypervisor does.
     """
 
@@ -146,32 +147,43 @@ class LaunchSpec:
     kvm: int | None = None
     cpu_percent: int | None = None
     cpu_weight: int | None = None
-    memory: int | None = None
+    memory: MemoryBackend | None = None
     shares: tuple[Attachment, ...] = ()
     data: DataAttachment | PlaceholderDisk | None = None
     network: NetworkAttachment | None = None
-    saved: SavedGuest | None = None
+    restored: int | None = None
+    saves: int | None = None
 
     def __post_init__(self) -> None:
         if self.vcpus < 1 or self.memory_mib < 1 or self.tsc_khz < 1:
             raise ValueError("vcpus, memory_mib and tsc_khz are positive")
         if not self.command_line.isascii() or not self.command_line.isprintable():
             raise ValueError("a kernel command line is printable ASCII")
-        if self.memory is None and any(it.kind is ShareKind.VIRTIOFS for it in self.shares):
+        is_shared = self.memory is not None and not self.memory.is_private
+        if self.is_served and not is_shared:
             raise ValueError("a file system that is served needs memory that its server may use")
-        if self.memory is not None and self.saved is not None:
+        if self.restored is not None and self.memory is None:
+            raise ValueError("a guest that is restored has its memory in a memfd")
+        if self.saves is not None and not is_shared:
+            raise ValueError("a guest that is saved has its memory in a memfd that others see")
+        if self.is_served and (self.restored, self.saves) != (None, None):
             raise ValueError("a guest that is saved or restored shares its memory with no server")
+
+    @property
+    def is_served(self) -> bool:
+        """Whether a server of a share reads and writes the guest's memory."""
+        return any(it.kind is ShareKind.VIRTIOFS for it in self.shares)
 
     @property
     def descriptors(self) -> tuple[int, ...]:
         """What the hypervisor inherits, and nothing else."""
         files = (self.kernel, self.initrd) if self.rootfs is None else (self.kernel, self.initrd, self.rootfs)
-        optional = tuple(fd for fd in (self.kvm, self.memory) if fd is not None)
+        memory = None if self.memory is None else self.memory.descriptor
+        optional = tuple(fd for fd in (self.kvm, memory, self.restored, self.saves) if fd is not None)
         shares = tuple(it.descriptor for it in self.shares)
         data = () if self.data is None else self.data.descriptors
         network = () if self.network is None else (self.network.tap,)
-        saved = () if self.saved is None else (self.saved.memory, self.saved.state)
-        return (*files, *optional, *shares, *data, *network, *saved, self.channel, self.console, self.monitor)
+        return (*files, *optional, *shares, *data, *network, self.channel, self.console, self.monitor)
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,7 +255,7 @@ class Monitor(Protocol):
         """What is sent so that it goes on; READY is the answer."""
 
     def save(self) -> bytes:
-        """What is sent so that it stands still and is saved, as its `SavedGuest` says; SAVED is the answer."""
+        """What is sent so that it stands still and is saved, as its `LaunchSpec` says; SAVED is the answer."""
 
     def examine(self, *, registers: bool) -> bytes:
         """What is sent so that it tells how its guest stands, which it may never do; `answers` grows then.

@@ -24,9 +24,8 @@ from mvmnix.vmm.port import (
     LaunchSpec,
     NetworkAttachment,
     PlaceholderDisk,
-    SavedGuest,
 )
-from mvmnix.vmm.qmp import STATE_FDSET, QmpMonitor
+from mvmnix.vmm.qmp import RESTORED_FDSET, SAVED_FDSET, QmpMonitor
 
 EXECUTABLES = Candidates(
     what="QEMU",
@@ -131,7 +130,7 @@ class Qemu(Hypervisor):
             *(word for number, share in enumerate(spec.shares) for word in _share(share, SHARE_FDSET + number)),
             *(_data_disk(spec.data) if spec.data is not None else ()),
             *(_network_device(spec.network) if spec.network is not None else ()),
-            *(_saved(spec.saved) if spec.saved is not None else ()),
+            *_saved(spec),
         )
         buffer = _translation_buffer(spec.memory_mib) if spec.acceleration is Acceleration.TCG else 0
         return Invocation(argv, additions, overhead_mib=OVERHEAD_MIB + buffer)
@@ -198,19 +197,20 @@ def _agent_port(descriptor: int) -> tuple[str, ...]:
 
 def _machine(spec: LaunchSpec) -> tuple[str, ...]:
     """With memory that is there already and has its size: servers of shares map it too, or a guest was saved there."""
-    fd = spec.memory if spec.saved is None else spec.saved.memory
-    if fd is None:
+    if spec.memory is None:
         return ("-machine", MACHINE)
-    path, size, restores = f"/proc/self/fd/{fd}", spec.memory_mib << 20, spec.saved is not None and spec.saved.restores
+    path, size = f"/proc/self/fd/{spec.memory.descriptor}", spec.memory_mib << 20
     memory: dict[str, object] = {"qom-type": "memory-backend-file", "id": "memory", "mem-path": path, "size": size}
-    # what is restored is mapped privately: the memfd is sealed, and stays as it is
-    memory |= {"share": False, "readonly": True, "rom": "off"} if restores else {"share": True}
+    # what is mapped privately is sealed, and stays as it is
+    memory |= {"share": False, "readonly": True, "rom": "off"} if spec.memory.is_private else {"share": True}
     return ("-object", _json(memory), "-machine", f"{MACHINE},memory-backend=memory")
 
 
-def _saved(saved: SavedGuest) -> tuple[str, ...]:
-    incoming = ("-incoming", "defer") if saved.restores else ()
-    return ("-add-fd", f"fd={saved.state},set={STATE_FDSET}", *incoming)
+def _saved(spec: LaunchSpec) -> tuple[str, ...]:
+    """The descriptors that the monitor's commands name, by their sets."""
+    read, written = spec.restored, spec.saves
+    begins = () if read is None else ("-add-fd", f"fd={read},set={RESTORED_FDSET}", "-incoming", "defer")
+    return begins if written is None else (*begins, "-add-fd", f"fd={written},set={SAVED_FDSET}")
 
 
 def _share(share: Attachment, fdset: int) -> tuple[str, ...]:

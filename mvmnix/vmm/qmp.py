@@ -11,8 +11,10 @@ from typing import Final, override
 from mvmnix.formats.strict import MalformedError, parse_json
 from mvmnix.vmm.port import Monitor, MonitorEvent
 
-#: The number of the set of descriptors that holds the state of devices (qemu(1), -add-fd).
-STATE_FDSET: Final = 14
+#: The numbers of the sets of descriptors that hold the state of devices (qemu(1), -add-fd): of the guest that the
+#: machine begins as, and of the same guest when it is saved.
+RESTORED_FDSET: Final = 14
+SAVED_FDSET: Final = 15
 #: Bytes. The longest line that a QEMU sends unasked is its greeting, with some 200.
 LINE_LIMIT = 16384
 #: Bytes of a line while it is asked how its guest stands: some 4,000 for the registers of each processor.
@@ -63,7 +65,7 @@ class QmpMonitor(Monitor):
     def greeting(self, *, restores: bool = False) -> bytes:
         """Sent before QEMU has said anything: QEMU reads it when it is ready, and mvm doesn't wait for a greeting."""
         self._restoring = restores
-        return _NEGOTIATE + _stream("migrate-incoming") if restores else _NEGOTIATE
+        return _NEGOTIATE + _stream("migrate-incoming", RESTORED_FDSET) if restores else _NEGOTIATE
 
     @override
     def pause(self) -> bytes:
@@ -78,7 +80,7 @@ class QmpMonitor(Monitor):
     def save(self) -> bytes:
         """The guest runs until its state is written, so that it is one that runs, and goes on by itself."""
         self._stopping = self._saving = True
-        return _stream("migrate")
+        return _stream("migrate", SAVED_FDSET)
 
     @override
     def examine(self, *, registers: bool) -> bytes:
@@ -139,12 +141,12 @@ class QmpMonitor(Monitor):
         return True
 
 
-def _stream(command: str) -> bytes:
-    """The commands that send or take the state of devices, by the set of descriptors that QEMU was started with."""
+def _stream(command: str, fdset: int) -> bytes:
+    """The commands that send or take the state of devices, by a set of descriptors that QEMU was started with."""
     capabilities = [{"capability": name, "state": True} for name in _CAPABILITIES]
     steps = (
         {"execute": "migrate-set-capabilities", "arguments": {"capabilities": capabilities}},
-        {"execute": command, "arguments": {"uri": f"file:/dev/fdset/{STATE_FDSET}"}},
+        {"execute": command, "arguments": {"uri": f"file:/dev/fdset/{fdset}"}},
     )
     return b"".join(json.dumps(step, separators=(",", ":")).encode() + b"\n" for step in steps)
 

@@ -52,7 +52,7 @@ from mvmnix.system.control_groups import ControlGroups
 from mvmnix.system.process import Completed
 from mvmnix.vmm.jail.root import Root
 from mvmnix.vmm.jail.sandbox import BubblewrapSandbox, SandboxTools
-from mvmnix.vmm.port import Acceleration, Attachment, LaunchSpec
+from mvmnix.vmm.port import Acceleration, Attachment, LaunchSpec, MemoryBackend
 from mvmnix.vmm.qemu import Qemu
 from tests.unit.builder.pins.small_index import INDEXES
 from tests.unit.strangers import HOSTILE, TEXTS
@@ -335,7 +335,8 @@ def test_what_is_downloaded_is_named_behind_constants(names: list[str]) -> None:
 
 
 QEMU: Final = Qemu(executable="/usr/bin/qemu-system-x86_64", bios="/usr/share/qemu/qboot.rom")
-SPEC: Final = LaunchSpec(10, 11, 12, 13, 14, 15, 2, 256, HARMLESS, Acceleration.TCG, 2_596_132, memory=16)
+MEMORY: Final = MemoryBackend(16)
+SPEC: Final = LaunchSpec(10, 11, 12, 13, 14, 15, 2, 256, HARMLESS, Acceleration.TCG, 2_596_132, memory=MEMORY)
 
 
 @given(TEXTS)

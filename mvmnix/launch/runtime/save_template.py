@@ -16,7 +16,7 @@ from mvmnix.launch.templates import guest_memory
 from mvmnix.launch.templates.record import TemplateKey, TemplateRecord
 from mvmnix.plan.plan import NO_PLACEHOLDERS, Placeholders
 from mvmnix.system.descriptors import reopen
-from mvmnix.vmm.port import LARGEST_STATE, SavedGuest
+from mvmnix.vmm.port import LARGEST_STATE, MemoryBackend
 
 _MIB: Final = 1 << 20
 
@@ -33,7 +33,7 @@ def save_template(plan: VerifiedPlan, host: Host) -> Ended:
     state = guest_memory.make_shared(0, "mvmnix-saved-state")
     written = reopen(state, os.O_WRONLY)
     try:
-        machine, key, tsc_khz = start_to_save(plan, host, SavedGuest(memory, written, restores=False))
+        machine, key, tsc_khz = start_to_save(plan, host, MemoryBackend(memory), written)
         with machine:
             ended = machine.save()
         devices = _state(state)

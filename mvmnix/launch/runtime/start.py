@@ -65,7 +65,7 @@ from mvmnix.plan.backend import Backend
 from mvmnix.plan.plan import Use
 from mvmnix.system import log
 from mvmnix.system.prctl import disable_core_dumps_and_tracing
-from mvmnix.vmm.port import Acceleration, LaunchSpec, PlaceholderDisk, SavedGuest
+from mvmnix.vmm.port import Acceleration, LaunchSpec, MemoryBackend, PlaceholderDisk
 from mvmnix.vmm.tsc import TscClock
 
 #: What the guest's agent is told of its link.
@@ -123,7 +123,9 @@ def start_machine(
     return machine
 
 
-def start_to_save(plan: VerifiedPlan, host: Host, saved: SavedGuest) -> tuple[Machine, TemplateKey, int]:
+def start_to_save(
+    plan: VerifiedPlan, host: Host, memory: MemoryBackend, saves: int
+) -> tuple[Machine, TemplateKey, int]:
     """Start a machine whose guest is to be saved before it is told anything: steps 1 to 5.
 
     Returns it, what a template of it depends on, and the frequency of its counter in kHz. Raises as `start_machine`
@@ -133,10 +135,10 @@ def start_to_save(plan: VerifiedPlan, host: Host, saved: SavedGuest) -> tuple[Ma
         raise UsageError("the plan is not for a template", hint="have mvm make one that is: mvm warm IMAGE")
     tsc = TscClock.start()
     with refusals_logged(plan, host):
-        spec = replace(_settled(plan, host, tsc), saved=saved)
+        spec = _settled(plan, host, tsc)
         shares, disk = _placeholders(plan)
         try:
-            spec = _with_disks(spec, spec.tsc_khz, shares, disk)
+            spec = replace(_with_disks(spec, spec.tsc_khz, shares, disk), memory=memory, saves=saves)
             key = _key_to_save(plan, host, spec)
             preparation = Preparation(host.hypervisor, host.jail, spec, shares, disk, network=_network(plan, host))
         except BaseException:
@@ -350,7 +352,8 @@ def _claimed(waiting: WaitingMachine, plan: VerifiedPlan, host: Host, spec: Laun
 def _with_disks(spec: LaunchSpec, tsc_khz: int, shares: Shares, disk: PreparedDisk | None) -> LaunchSpec:
     """The machine with what a template's key counts."""
     data = None if disk is None else disk.attachment
-    return replace(spec, tsc_khz=tsc_khz, memory=shares.memory, shares=shares.attachments, data=data)
+    memory = None if shares.memory is None else MemoryBackend(shares.memory)
+    return replace(spec, tsc_khz=tsc_khz, memory=memory, shares=shares.attachments, data=data)
 
 
 def _placeholders(plan: VerifiedPlan) -> tuple[Shares, PreparedDisk | None]:

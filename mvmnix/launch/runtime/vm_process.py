@@ -96,9 +96,6 @@ class Preparation:
             channel=self._sockets.channel[1].fileno(),
             console=self._sockets.console[1].fileno(),
             monitor=self._sockets.monitor[1].fileno(),
-            memory=self.shares.memory,
-            shares=self.shares.attachments,
-            data=None if disk is None else disk.attachment,
             network=attachment,
         )
         self.invocation: Invocation = hypervisor.invocation(self._spec)

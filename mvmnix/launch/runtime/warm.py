@@ -13,7 +13,7 @@ from mvmnix.plan.plan import Plan, Start
 from mvmnix.plan.share import ShareKind
 from mvmnix.sandbox.trusted_executables import program_identity
 from mvmnix.system.procfs import boot_id
-from mvmnix.vmm.port import Acceleration, LaunchSpec, SavedGuest
+from mvmnix.vmm.port import Acceleration, LaunchSpec, MemoryBackend
 
 #: A counter's frequency differs by so much of it between measurements (vmm/tsc.py): one part of so many.
 _TOLERANCE: Final = 300
@@ -68,8 +68,8 @@ def warm_spec(plan: VerifiedPlan, host: Host, spec: LaunchSpec) -> tuple[LaunchS
     except NoTemplateError:
         template.close()
         raise
-    saved = SavedGuest(template.memory, template.state, restores=True)
-    return replace(spec, tsc_khz=template.record.tsc_khz, saved=saved), template
+    memory = MemoryBackend(template.memory, is_private=True)
+    return replace(spec, tsc_khz=template.record.tsc_khz, memory=memory, restored=template.state), template
 
 
 def check_told(template: TemplateRecord, spec: LaunchSpec) -> None:

@@ -184,8 +184,8 @@ class BubblewrapJail(Jail):
 def _profile(spec: LaunchSpec) -> Profile:
     """What the hypervisor of this machine calls, and no more."""
     if spec.network is None:
-        return HYPERVISOR if spec.memory is None else HYPERVISOR_WITH_SHARES
-    return HYPERVISOR_WITH_NETWORK if spec.memory is None else HYPERVISOR_WITH_SHARES_AND_NETWORK
+        return HYPERVISOR_WITH_SHARES if spec.is_served else HYPERVISOR
+    return HYPERVISOR_WITH_SHARES_AND_NETWORK if spec.is_served else HYPERVISOR_WITH_NETWORK
 
 
 def _enforceable(limits: Limits, cgroups: ControlGroups) -> Limits:

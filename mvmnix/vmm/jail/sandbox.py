@@ -71,9 +71,9 @@ class Limits:
     def of(cls, spec: LaunchSpec, invocation: Invocation) -> Self:
         """The guest's memory and what the hypervisor needs beside it; the guest's processors and half of one more.
 
-        What a restored guest writes is a copy, and the page of its template stays, even one that was a hole before.
+        What a guest writes privately is a copy, and the page of the memfd stays, even one that was a hole before.
         """
-        copies = 2 if spec.saved is not None and spec.saved.restores else 1
+        copies = 2 if spec.memory is not None and spec.memory.is_private else 1
         memory = (copies * spec.memory_mib + invocation.overhead_mib) * _MIB
         most = spec.vcpus + _DEVICES
         processors = most if spec.cpu_percent is None else min(most, spec.cpu_percent / 100)
@@ -87,8 +87,7 @@ class Limits:
 
 def _largest_file(spec: LaunchSpec) -> int:
     """Up to which byte a hypervisor may write a file: its data disk, or the state of its devices where it is saved."""
-    saves = spec.saved is not None and not spec.saved.restores
-    return max(0 if spec.data is None else spec.data.size, LARGEST_STATE if saves else 0)
+    return max(0 if spec.data is None else spec.data.size, 0 if spec.saves is None else LARGEST_STATE)
 
 
 @dataclass(frozen=True, slots=True)

@@ -102,8 +102,9 @@ class FakeHypervisor(Hypervisor):
         scenario = self.scenario
         if scenario is Scenario.ONLY_TCG:
             scenario = Scenario.ABORTS if spec.acceleration is Acceleration.KVM else Scenario.BOOTS
-        saved = () if (it := spec.saved) is None else (str(it.memory), str(it.state), str(int(it.restores)))
-        if self.restored is not None and spec.saved is not None and spec.saved.restores:
+        memory = None if spec.memory is None else spec.memory.descriptor
+        saved = (str(-1 if fd is None else fd) for fd in (memory, spec.restored, spec.saves))
+        if self.restored is not None and spec.restored is not None:
             scenario = self.restored
         additions = (Addition(BackendParameter.TSC_EARLY_KHZ, spec.tsc_khz),)
         argv = (sys.executable, __file__, scenario, *numbers, str(self.guest_root), spec.command_line, *saved)
@@ -210,11 +211,11 @@ class _Fake:
     wakes = False
 
     def __init__(
-        self, channel: int, console: int, monitor: int, disk: int, *, root: Path, saved: tuple[int, ...] = ()
+        self, channel: int, console: int, monitor: int, disk: int, *, root: Path, saved: tuple[int, ...]
     ) -> None:
-        """`saved` has the memory, the state, and whether it begins as these."""
+        """`saved` has the memory, the state as which it begins, and where that of its own goes; -1 for what isn't."""
         self.root = root
-        self.memory, self.state, self.restores = saved or (-1, -1, 0)
+        self.memory, self.state, self.saves = saved
         self.restored = threading.Event()
         self.scenario = Scenario.BOOTS
         self.channel, self.console, self.monitor = (socket.socket(fileno=fd) for fd in (channel, console, monitor))
@@ -233,7 +234,7 @@ class _Fake:
                 continue
             match asked["execute"]:
                 case "query-status":
-                    waits = "inmigrate" if self.restores and not self.restored.is_set() else "paused"
+                    waits = "inmigrate" if self.state >= 0 and not self.restored.is_set() else "paused"
                     self.reply({"status": "running" if waits == "paused" and self.going.is_set() else waits})
                     continue
                 case "migrate":
@@ -253,7 +254,7 @@ class _Fake:
     def save(self) -> None:
         """As QEMU does: the guest stands still once all is written."""
         os.pwrite(self.memory, MEMORY, 0)
-        os.write(self.state, STATE)
+        os.write(self.saves, STATE)
         self.progress("active")
         self.going.clear()
         self.event("STOP")
@@ -402,7 +403,7 @@ class _Fake:
         }
         if scenario in fates:
             fates[scenario]()
-        if self.restores:
+        if self.state >= 0:
             self.restored.wait()
         else:
             self.say("booted\n")
@@ -420,7 +421,7 @@ class _Fake:
             Scenario.LINGERS: _Lingering,
             Scenario.BLOCKED: _Blocked,
         }
-        usual = _Restored if self.restores and scenario is not Scenario.REPEATS else _Guest
+        usual = _Restored if self.state >= 0 and scenario is not Scenario.REPEATS else _Guest
         guest = kinds.get(scenario, usual)(self.channel, self.programs(), root=self.root)
         if isinstance(guest, _Woken):
             guest.configured = self.configured

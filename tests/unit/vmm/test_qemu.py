@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from typing import Any, Final
 
 import pytest
 
@@ -14,9 +15,9 @@ from mvmnix.vmm.port import (
     DataAttachment,
     Emulation,
     LaunchSpec,
+    MemoryBackend,
     NetworkAttachment,
     PlaceholderDisk,
-    SavedGuest,
 )
 from mvmnix.vmm.qemu import Qemu
 
@@ -151,7 +152,7 @@ def test_json_arguments_are_json() -> None:
 
 def test_shares_that_are_served_have_memory_that_their_servers_map() -> None:
     shares = (Attachment("share0", 20, ShareKind.VIRTIOFS), Attachment("share1", 21, ShareKind.EROFS))
-    spec = dataclasses.replace(SPEC, memory=16, shares=shares)
+    spec = dataclasses.replace(SPEC, memory=MemoryBackend(16), shares=shares)
     argv = QEMU.invocation(spec).argv
     plain = QEMU.invocation(SPEC).argv
     assert [word for word in argv if word not in plain] == [
@@ -203,11 +204,6 @@ def test_what_stands_for_a_data_disk_is_the_same_device_and_is_only_read() -> No
     assert (set(spec.descriptors) - set(SPEC.descriptors), PlaceholderDisk(20).size) == ({20}, 0)
 
 
-def test_no_file_system_is_served_without_memory_for_it() -> None:
-    with pytest.raises(ValueError, match="memory"):
-        dataclasses.replace(SPEC, shares=(Attachment("share0", 20, ShareKind.VIRTIOFS),))
-
-
 def test_a_network_device_has_a_tap_and_no_queue_for_control() -> None:
     spec = dataclasses.replace(SPEC, network=NetworkAttachment(20, "02:6d:76:6d:00:02"))
     assert QEMU.invocation(spec).argv == (
@@ -234,27 +230,61 @@ def test_a_device_has_the_address_of_one_machine(mac: str) -> None:
         NetworkAttachment(20, mac)
 
 
+SERVED: Final = Attachment("share0", 20, ShareKind.VIRTIOFS)
+
+
 @pytest.mark.parametrize(
-    ("restores", "mapped", "incoming"),
-    [(False, '"share":true', ()), (True, '"share":false,"readonly":true,"rom":"off"', ("-incoming", "defer"))],
-    ids=["saved", "restored"],
+    ("private", "restored", "saves", "mapped", "added"),
+    [
+        (False, None, 17, '"share":true', ("-add-fd", "fd=17,set=15")),
+        (
+            True,
+            17,
+            None,
+            '"share":false,"readonly":true,"rom":"off"',
+            ("-add-fd", "fd=17,set=14", "-incoming", "defer"),
+        ),
+        (
+            False,
+            17,
+            18,
+            '"share":true',
+            ("-add-fd", "fd=17,set=14", "-incoming", "defer", "-add-fd", "fd=18,set=15"),
+        ),
+    ],
+    ids=["saved", "restored", "both"],
 )
-def test_a_guest_that_is_saved_or_restored(restores: bool, mapped: str, incoming: tuple[str, ...]) -> None:
-    """What is restored is mapped privately, and reads its state from a descriptor."""
-    spec = dataclasses.replace(SPEC, saved=SavedGuest(16, 17, restores=restores))
+def test_a_guest_that_is_saved_or_restored(
+    private: bool, restored: int | None, saves: int | None, mapped: str, added: tuple[str, ...]
+) -> None:
+    """It reads its state from a descriptor, and writes it into another one."""
+    memory = MemoryBackend(16, is_private=private)
+    spec = dataclasses.replace(SPEC, memory=memory, restored=restored, saves=saves)
     plain, argv = QEMU.invocation(SPEC).argv, QEMU.invocation(spec).argv
     at = plain.index("-machine")
-    memory = (
+    backend = (
         f'{{"qom-type":"memory-backend-file","id":"memory","mem-path":"/proc/self/fd/16","size":{256 << 20},{mapped}}}'
     )
-    machine = ("-object", memory, "-machine", "microvm,memory-backend=memory")
-    assert argv == (*plain[:at], *machine, *plain[at + 2 :], "-add-fd", "fd=17,set=14", *incoming)
-    assert {16, 17} <= set(spec.descriptors)
+    machine = ("-object", backend, "-machine", "microvm,memory-backend=memory")
+    assert argv == (*plain[:at], *machine, *plain[at + 2 :], *added)
+    assert {16, restored, saves} - {None} <= set(spec.descriptors)
 
 
-def test_what_is_saved_shares_its_memory_with_no_server() -> None:
-    with pytest.raises(ValueError, match="shares its memory with no server"):
-        dataclasses.replace(SPEC, memory=18, saved=SavedGuest(16, 17, restores=False))
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"restored": 17}, "has its memory in a memfd"),
+        ({"saves": 17}, "in a memfd that others see"),
+        ({"saves": 17, "memory": MemoryBackend(16, is_private=True)}, "in a memfd that others see"),
+        ({"saves": 17, "memory": MemoryBackend(16), "shares": (SERVED,)}, "shares its memory with no server"),
+        ({"restored": 17, "memory": MemoryBackend(16), "shares": (SERVED,)}, "shares its memory with no server"),
+        ({"shares": (SERVED,)}, "needs memory that its server may use"),
+        ({"memory": MemoryBackend(16, is_private=True), "shares": (SERVED,)}, "needs memory that its server may use"),
+    ],
+)
+def test_memory_that_is_not_fit_for_it(changes: dict[str, Any], why: str) -> None:
+    with pytest.raises(ValueError, match=why):
+        dataclasses.replace(SPEC, **changes)
 
 
 def test_what_a_saved_guest_depends_on() -> None:

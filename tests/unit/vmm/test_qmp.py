@@ -88,14 +88,14 @@ TEMPLATING = [
         {"capabilities": [{"capability": name, "state": True} for name in ("x-ignore-shared", "events")]},
     )
 ]
-STREAM = {"uri": "file:/dev/fdset/14"}
+READ, WRITTEN = {"uri": "file:/dev/fdset/14"}, {"uri": "file:/dev/fdset/15"}
 
 
 @pytest.mark.parametrize(("status", "event"), [("completed", MonitorEvent.SAVED), ("failed", MonitorEvent.SAVE_FAILED)])
 def test_a_guest_is_saved_and_stands_still_then(status: str, event: MonitorEvent) -> None:
     monitor = QmpMonitor()
     monitor.received(GREETING)
-    assert steps(monitor.save()) == [*TEMPLATING, ("migrate", STREAM)]
+    assert steps(monitor.save()) == [*TEMPLATING, ("migrate", WRITTEN)]
     answers = b'{"return": {}}\r\n' * 2
     begun = answers + migration("setup") + migration("active") + b'{"event": "STOP"}\r\n' + migration("device")
     assert monitor.received(begun) == ()
@@ -108,7 +108,7 @@ def test_a_guest_that_is_restored_runs_once_and_is_none_that_was_saved() -> None
     monitor = QmpMonitor()
     asked = monitor.greeting(restores=True)
     assert asked.startswith(QmpMonitor().greeting())
-    assert steps(asked)[2:] == [*TEMPLATING, ("migrate-incoming", STREAM)]
+    assert steps(asked)[2:] == [*TEMPLATING, ("migrate-incoming", READ)]
     waiting = GREETING + b'{"return": {"status": "inmigrate", "running": false}}\r\n'
     assert monitor.received(waiting + migration("setup") + migration("active")) == ()
     resumed = b'{"event": "RESUME"}\r\n' + migration("completed") + b'{"return": {}}\r\n'
