@@ -4,7 +4,7 @@ A launcher keeps them (mvmnix/launcher/pools.py): the one that this process's st
 """
 
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from mvmnix.api.context import Context
@@ -18,7 +18,16 @@ from mvmnix.api.templates import MachineShape, draft_untold_plan
 from mvmnix.errors import MvmnixError, UsageError
 from mvmnix.launch.control.drivers import Steps, Wait
 from mvmnix.launch.control.own_directories import open_shown
-from mvmnix.launch.control.pool_messages import MOST_WAITING, PoolAction, PoolRequest, PoolsKept, PoolStatus
+from mvmnix.launch.control.pool_messages import (
+    MOST_WAITING,
+    PoolAction,
+    PoolRequest,
+    PoolsKept,
+    PoolStatus,
+    check_room,
+    pool_name,
+    pool_status,
+)
 from mvmnix.machines.retention import Retention
 from mvmnix.plan.plan import Plan, Use
 from mvmnix.system import log
@@ -68,12 +77,14 @@ def prepare_pool(
 def set_pool(context: Context, plans: PoolPlans) -> Steps[PoolStatus]:
     """Keep machines waiting, in the place of an older pool of the same image and shape; return it once they wait.
 
-    A template is made first, which they share with no machine that was started before. Raises MvmnixError where a
-    machine can't wait, and what starts do.
+    A template is made first, which they share with no machine that was started before. Raises UsageError, before that,
+    where more machines would wait than may; MvmnixError where a machine can't wait, and what starts do.
     """
+    wanted = pool_status(pool_name(plans.terms), plans.count)
+    check_room(wanted, (yield from list_pools(context)))
     yield from save_machine(context, plans.template, StartOptions(retention=Retention.LAST))
-    found = yield from _ask(context, PoolRequest(PoolAction.SET, plans.terms.image, plans.count), plans.pool)
-    return (yield from _wait(context, found, plans.terms))
+    found = yield from _ask(context, PoolRequest(PoolAction.SET, plans.terms.image, count=plans.count), plans.pool)
+    return (yield from _wait(context, found, wanted))
 
 
 def list_pools(context: Context) -> Steps[tuple[PoolStatus, ...]]:
@@ -90,25 +101,21 @@ def remove_pools(context: Context, images: Words) -> Steps[tuple[PoolStatus, ...
     there = yield from list_pools(context)
     for name in names:
         if name not in {each.image for each in there}:
-            raise UsageError(f"no machine of {name!r} waits", hint="mvm pool ls lists pools")
+            raise UsageError(f"there is no pool of {name!r}", hint="mvm pool ls lists pools")
     for name in dict.fromkeys(names):
         yield from _ask(context, PoolRequest(PoolAction.REMOVE, name))
     return tuple(each for each in there if each.image in names)
 
 
-def _is_pool_of(pool: PoolStatus, plan: Plan) -> bool:
-    return (pool.image, pool.vcpus, pool.memory_mib) == (plan.image, plan.vcpus, plan.memory_mib)
-
-
-def _wait(context: Context, found: tuple[PoolStatus, ...], plan: Plan) -> Steps[PoolStatus]:
+def _wait(context: Context, found: tuple[PoolStatus, ...], wanted: PoolStatus) -> Steps[PoolStatus]:
     """Wait until all machines of a pool do."""
     for _ in range(_LOOKS):
-        status = next((each for each in found if _is_pool_of(each, plan)), None)
+        status = next((each for each in found if each.id == wanted.id), None)
         if status is None:
             raise MvmnixError("the pool was removed before its machines waited", hint="set it once more")
         if status.why:
-            yield from _ask(context, PoolRequest(PoolAction.REMOVE, plan.image))
-            raise MvmnixError(f"no machine can wait: {status.why}", hint="see mvm doctor")
+            yield from _ask(context, PoolRequest(PoolAction.REMOVE, wanted.image, wanted.id))
+            raise MvmnixError(f"no machine of the pool can wait: {status.why}", hint="see mvm doctor")
         if status.waiting >= status.count:
             return status
         yield Wait(seconds=_PAUSE)
@@ -122,7 +129,7 @@ def _ask(context: Context, request: PoolRequest, plan: bytes = b"") -> Steps[tup
         given = open_shown(stack, context.roots)
         if plan:
             given["plan"] = given_plan(stack, plan)
-        asked = PoolRequest(request.action, request.image, request.count, caller.can_answer, log.wanted())
+        asked = replace(request, can_ask=caller.can_answer, log=log.wanted())
         connection, answer = yield from ask(context, asked, [given[name] for name in asked.descriptors], caller)
         connection.close()
     return expected(answer, PoolsKept).pools

@@ -8,43 +8,17 @@ from collections.abc import Mapping
 from contextlib import suppress
 
 from mvmnix.errors import MvmnixError
-from mvmnix.formats.strict import Record, canonical, parse_json, read
 from mvmnix.images.store import STATEMENT_LIMIT
 from mvmnix.launch.control.codec import encode
 from mvmnix.launch.control.own_directories import check_shown
+from mvmnix.launch.control.pool_messages import pool_name
 from mvmnix.launch.control.start_messages import Mode, StartRequest
 from mvmnix.launcher.pools import Pools
 from mvmnix.plan import plan as plans
-from mvmnix.plan.fields import LEAST_MIB, MOST_MIB, MOST_VCPUS
 from mvmnix.plan.plan import Accelerator, Plan, Start
 from mvmnix.provenance.bundle import envelope, statement
 from mvmnix.system.roots import Roots
 from mvmnix.system.store import read_sealed
-
-
-def pool_name(plan: Plan) -> bytes:
-    """What a pool is known by whose machines plans of this image and shape may claim, in canonical JSON."""
-    return canonical(
-        {
-            "image": plan.image,
-            "manifest": "" if plan.manifest is None else plan.manifest.hex,
-            "vcpus": plan.vcpus,
-            "memoryMiB": plan.memory_mib,
-            "commandLine": plan.command_line,
-        }
-    )
-
-
-def read_pool_name(said: bytes) -> tuple[str, int, int]:
-    """Return a pool's image by name, processors and MiB. Raises MalformedError for what `pool_name` didn't write."""
-
-    def parse(record: Record) -> tuple[str, int, int]:
-        for name in ("manifest", "commandLine"):
-            record.text(name)
-        shape = record.integer("vcpus", 1, MOST_VCPUS), record.integer("memoryMiB", LEAST_MIB, MOST_MIB)
-        return record.text("image"), *shape
-
-    return read(parse_json(said), "pool", parse)
 
 
 def is_shown(descriptors: Mapping[str, int]) -> bool:

@@ -30,7 +30,13 @@ def pool() -> None:
 
 @pool.command("set")
 @click.argument("flake", metavar="FLAKE[#ATTR]|image:NAME", shell_complete=flake_or_image)
-@click.option("-n", "count", type=click.IntRange(1, MOST_WAITING), required=True, help="How many machines wait.")
+@click.option(
+    "-n",
+    "count",
+    type=click.IntRange(1, MOST_WAITING),
+    required=True,
+    help=f"How many machines wait: all pools together have at most {MOST_WAITING}.",
+)
 @VCPUS
 @MEMORY
 def set_(*, flake: str, count: int, vcpus: int | None, memory_mib: int | None) -> None:

@@ -169,7 +169,7 @@ def start_to_wait(plan: VerifiedPlan, host: Host) -> WaitingMachine:
         try:
             spec, template = warm_spec(plan, host, spec)
         except NoTemplateError as error:
-            raise MvmnixError(f"no machine can wait: {error}", hint="make a template: mvm warm IMAGE") from error
+            raise MvmnixError(str(error), hint="make a template: mvm pool set IMAGE -n N") from error
         finally:
             host.templates.close()
         origin = Origin(template.record, template.salt)

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from mvmnix.launch.control.codec import encode
+from mvmnix.launch.control.pool_messages import pool_name
 from mvmnix.launch.control.start_messages import Mode, StartRequest, parse_request
-from mvmnix.launcher.claims import hand_over, pool_name
+from mvmnix.launcher.claims import hand_over
 from mvmnix.plan.data_disk import DataDisk
 from mvmnix.plan.limits import PlanLimits
 from mvmnix.plan.plan import Accelerator, Start

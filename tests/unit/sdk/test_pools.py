@@ -24,7 +24,7 @@ async def test_a_pool_is_set_listed_claimed_and_removed(face: Face, pooled: Stat
     async with face.Sandbox.run(flake) as box:
         begun = await face.Audit.events(box.id, last=None)
     assert ["waited" in each.record.digests for each in begun if each.record.kind == "start"] == [True]
-    with pytest.raises(errors.NotFound, match="no machine of 'nosuch' waits"):
+    with pytest.raises(errors.NotFound, match="there is no pool of 'nosuch'"):
         await face.Pool.remove(["hello", "nosuch"])
     await face.Pool.remove(["hello"])
     assert await face.Pool.list() == ()

@@ -98,8 +98,38 @@ def test_a_pool_whose_machines_cannot_wait_is_told(pooled: Station, monkeypatch:
     reference = pooled.flake()
     monkeypatch.setattr("mvmnix.api.pools.save_machine", lambda *_: iter(()))
     said = pooled.mvm("pool", "set", reference, "-n", "1")
-    assert (said.code, "no template is kept for it" in said.err) == (125, True)
+    assert (said.code, "no machine of the pool can wait: no template is kept for it" in said.err) == (125, True)
+    assert said.err.count("can wait") == 1
     assert listed(pooled) == []
+
+
+@pytest.mark.usefixtures("launcher")
+def test_a_pool_that_fails_ends_no_other_pool_of_its_image(pooled: Station, monkeypatch: pytest.MonkeyPatch) -> None:
+    reference = pooled.flake()
+    assert pooled.mvm("pool", "set", reference, "-n", "1").code == 0
+    monkeypatch.setattr("mvmnix.api.pools.save_machine", lambda *_: iter(()))
+    assert pooled.mvm("pool", "set", reference, "-n", "1", "-c", "2").code == 125
+    (pool,) = listed(pooled)
+    assert (pool["vcpus"], pool["waiting"]) == (1, 1)
+
+
+@pytest.mark.usefixtures("launcher")
+@pytest.mark.parametrize("is_asked_first", [True, False], ids=["caller", "launcher"])
+def test_more_than_may_wait_are_refused_before_a_template_is_made(
+    pooled: Station, monkeypatch: pytest.MonkeyPatch, is_asked_first: bool
+) -> None:
+    """The launcher has the same limits, for callers that don't look."""
+    reference = pooled.flake()
+    assert pooled.mvm("pool", "set", reference, "-n", "1").code == 0
+    if not is_asked_first:
+        monkeypatch.setattr("mvmnix.api.pools.check_room", lambda *_: None)
+    before = kinds(pooled)
+    said = pooled.mvm("pool", "set", reference, "-n", "32", "-c", "2")
+    assert (said.code, "32 machines may wait in all pools together, and other pools have 1" in said.err) == (2, True)
+    large = str(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // (1 << 20) // 4 + 1)
+    said = pooled.mvm("pool", "set", reference, "-n", "2", "-m", f"{large}M")
+    assert (said.code, "half of this host's memory" in said.err) == (2, True)
+    assert (kinds(pooled) == before) is is_asked_first
 
 
 @pytest.mark.usefixtures("launcher")
@@ -109,10 +139,8 @@ def test_what_can_not_be(pooled: Station) -> None:
     assert pooled.mvm("pool", "set", reference, "-n", "0").code == 2
     assert pooled.mvm("pool", "set", reference, "-n", "33").code == 2
     said = pooled.mvm("pool", "rm", "hello")
-    assert (said.code, "no machine of 'hello' waits" in said.err) == (2, True)
-    large = str(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // (1 << 20) // 4 + 1)
-    said = pooled.mvm("pool", "set", reference, "-n", "2", "-m", f"{large}M")
-    assert (said.code, "a half of this host's memory" in said.err) == (2, True)
+    assert (said.code, "there is no pool of 'hello'" in said.err) == (2, True)
+    assert "all pools together have at most 32" in " ".join(pooled.mvm("pool", "set", "--help").out.split())
 
 
 def test_a_private_launcher_keeps_none(pooled: Station) -> None:

@@ -35,6 +35,7 @@ SIGNALS = st.integers(1, 64)
 HEX = "0123456789abcdef"
 MACHINES = st.text(HEX, min_size=12, max_size=12)
 DIGESTS = st.text(HEX, min_size=64, max_size=64).map("sha256:{}".format)
+POOLS = st.text("0123456789abcdef", min_size=64, max_size=64)
 KINDS = st.sampled_from(("xterm", "vt220", "screen-256color"))
 STREAMS = st.sets(st.sampled_from(messages.Stream)).map(
     lambda chosen: tuple(each for each in messages.Stream if each in chosen)
@@ -143,6 +144,7 @@ STRATEGIES: Mapping[type, st.SearchStrategy[Any]] = {
         PoolRequest,
         st.sampled_from(PoolAction),
         TEXTS,
+        st.just("") | POOLS,
         st.integers(0, MOST_WAITING),
         st.booleans(),
         st.sampled_from(("", "info")),
@@ -152,6 +154,7 @@ STRATEGIES: Mapping[type, st.SearchStrategy[Any]] = {
         st.lists(
             st.builds(
                 PoolStatus,
+                POOLS,
                 TEXTS,
                 st.integers(1, MOST_VCPUS),
                 st.integers(1, MOST_MIB),
