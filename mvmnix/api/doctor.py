@@ -20,7 +20,7 @@ from mvmnix.api.audit import ask_anchors_of
 from mvmnix.api.context import Context
 from mvmnix.api.launchers import list_launchers
 from mvmnix.api.signing import key_file
-from mvmnix.api.unasked_templates import find_obstacle
+from mvmnix.api.unasked_templates import find_obstacle, list_failures
 from mvmnix.audit.anchored_log import AnchorAnswer
 from mvmnix.audit.verify import verify_log
 from mvmnix.builder.nix.host_nix import NIX, HostNix
@@ -454,7 +454,10 @@ def warm_starts(context: Context) -> Iterator[Finding]:
     kept = [each for each in templates.list() if (each.record.boot, each.record.policy) == (boot, templates.policy)]
     size = sum(each.size for each in kept) >> 20
     said = f"{counted(len(kept), 'template')} of {size} MiB" if kept else "no template"
-    if not_tried := templates.cold_starts(boot).obstacles:
+    not_tried, is_making = list_failures(templates)
+    if is_making:
+        said += "; one is being made unasked"
+    if not_tried:
         failed = f"{counted(len(not_tried), 'template')} not tried again until the policy changes or the host boots"
         said += f"; {failed}: {'; '.join(dict.fromkeys(not_tried))}"
     if obstacle := find_obstacle(context):

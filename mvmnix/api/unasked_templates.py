@@ -25,6 +25,7 @@ from mvmnix.digest import Digest
 from mvmnix.errors import MvmnixError, RefusedError
 from mvmnix.keys import Role
 from mvmnix.launch.control import launcher_socket
+from mvmnix.launch.templates.store import Templates
 from mvmnix.machines.retention import Retention
 from mvmnix.plan.plan import Plan
 from mvmnix.provenance.isolation import Isolation
@@ -94,6 +95,14 @@ def follow_cold_start(plan: Plan, key: Digest) -> None:
         obstacle = str(error)
     if obstacle:
         log.info("templates", "none is made unasked: %s", obstacle)
+
+
+def list_failures(templates: Templates) -> tuple[tuple[str, ...], bool]:
+    """Return why templates are not tried again, one text for each, and whether one is being made now."""
+    failures, is_making = list(templates.cold_starts(boot_id()).obstacles), templates.is_making
+    if is_making and _ENDED in failures:
+        failures.remove(_ENDED)  # of the one that is being made
+    return tuple(failures), is_making
 
 
 def _start_maker(context: Context, key: Digest, plan: Plan) -> process.Child:

@@ -207,6 +207,11 @@ class Templates:
         """Be the only process that makes a template unasked, until this is released; None where another one is."""
         return self._directory.try_lock(_MAKING)
 
+    @property
+    def is_making(self) -> bool:
+        """Whether a process makes a template unasked now."""
+        return self._directory.holder(_MAKING) is not None
+
     def remove(self, digest: Digest) -> None:
         """Remove a template, if it is there."""
         self._held.drop(digest)

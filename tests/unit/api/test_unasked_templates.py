@@ -232,6 +232,22 @@ def test_a_failure_is_kept_and_shown(warm: Station) -> None:
     assert (row["health"], "1 template not tried again" in row["said"], why in row["said"]) == ("note", True, True)
 
 
+def test_while_one_is_made_it_has_not_failed(warm: Station, monkeypatch: pytest.MonkeyPatch) -> None:
+    said = list[str]()
+
+    def look(*_: object) -> None:
+        (row,) = [each for each in warm.mvm("doctor", "--json").answer("doctor") if each["what"] == "warm starts"]
+        said.append(f"{row['health']}: {row['said']}")
+        raise MvmnixError("no guest was saved", hint="")
+
+    monkeypatch.setattr(unasked_templates, "make_template", look)
+    make(warm, KEY)
+    (shown,) = said
+    assert shown.startswith("good: no template; one is being made unasked; one is made unasked once")
+    assert "not tried again" not in shown
+    assert obstacles(warm) == ("no guest was saved",)
+
+
 def test_one_that_was_killed_counts_as_failed(warm: Station, monkeypatch: pytest.MonkeyPatch) -> None:
     def killed(*_: object) -> None:
         raise KeyboardInterrupt
