@@ -115,7 +115,7 @@ def _wait(context: Context, found: tuple[PoolStatus, ...], wanted: PoolStatus) -
             raise MvmnixError("the pool was removed before its machines waited", hint="set it once more")
         if status.why:
             yield from _ask(context, PoolRequest(PoolAction.REMOVE, wanted.image, wanted.id))
-            raise MvmnixError(f"no machine of the pool can wait: {status.why}", hint="see mvm doctor")
+            raise MvmnixError(f"no machine of the pool can wait: {status.why}", hint="see mvm doctor; set it anew")
         if status.waiting >= status.count:
             return status
         yield Wait(seconds=_PAUSE)

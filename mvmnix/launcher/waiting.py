@@ -21,7 +21,7 @@ from typing import Final, override
 from mvmnix.api.admission import admit_plan, host_for, retain
 from mvmnix.api.context import Context
 from mvmnix.api.frontend import SILENT
-from mvmnix.errors import MvmnixError
+from mvmnix.errors import MvmnixError, ReasonCode, RefusedError
 from mvmnix.formats.escaping import escape
 from mvmnix.launch.control.caller_check import CallerCheck
 from mvmnix.launch.control.codec import LIMIT
@@ -89,10 +89,26 @@ def wait_for_claim(end: socket.socket, plan: int, check: CallerCheck, held: Held
                 claim = _Vigil(end, machine, context, host.templates).wait()  # 2
                 return 0 if claim is None else _serve(claim, machine, check)  # 3
     except (MvmnixError, OSError, ValueError) as error:
-        _say(end, escape(str(error))[:LONGEST_WHY].encode() or b"it failed")
+        _say(end, escape(explain(error))[:LONGEST_WHY].encode() or b"it failed")
         return error.exit_code if isinstance(error, MvmnixError) else MvmnixError.exit_code
     finally:
         hang_up(end)
+
+
+def explain(error: Exception) -> str:
+    """Return in one line why a machine doesn't wait, without what mvm says to the signer of a plan: mvm signed it."""
+    match error:
+        case RefusedError() if ReasonCode.POLICY_MISMATCH in error.codes:
+            return f"the trust policy has changed since the pool was set [{ReasonCode.POLICY_MISMATCH}]"
+        case RefusedError() if ReasonCode.PLAN_EXPIRED in error.codes:
+            return f"the pool was set too long ago [{ReasonCode.PLAN_EXPIRED}]"
+        case RefusedError():
+            text = "; ".join(f"{reason.why} [{reason.code}]" for reason in error.reasons)
+        case MvmnixError():
+            text = error.message
+        case _:
+            text = str(error)
+    return " ".join(text.split())
 
 
 def _say(end: socket.socket, words: bytes) -> None:

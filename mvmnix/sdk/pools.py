@@ -32,7 +32,8 @@ class PoolFacts:
     waiting: int
     """How many do."""
     why: str
-    """Why the last machine doesn't wait; "" where nothing went wrong."""
+    """Why the last machine doesn't wait; "" where nothing went wrong. After three of them in a row none is started:
+    `Pool.set` has machines wait again."""
 
     @classmethod
     def _of(cls, status: PoolStatus) -> Self:

@@ -21,6 +21,10 @@ from mvmnix.cli.options.output_format import OutputFormat, format_options
 from mvmnix.cli.options.plan import MEMORY, VCPUS
 from mvmnix.cli.output import TERMINAL, table
 from mvmnix.cli.progress import steps
+from mvmnix.errors import clipped
+
+#: Characters of a reason in a table.
+_LONGEST = 60
 
 
 @click.group()
@@ -79,12 +83,16 @@ def _record(pool_: PoolStatus) -> dict[str, object]:
         "count": pool_.count,
         "waiting": pool_.waiting,
         "why": pool_.why,
+        "next": pool_.remedy,
     }
 
 
 def _show(found: tuple[PoolStatus, ...]) -> None:
     columns = ("IMAGE", "VCPUS", "MEMORY MIB", "COUNT", "WAITING", "WHY NOT")
-    rows = [
-        (it.image, str(it.vcpus), str(it.memory_mib), str(it.count), str(it.waiting), it.why or "-") for it in found
-    ]
+    rows = [(it.image, str(it.vcpus), str(it.memory_mib), str(it.count), str(it.waiting), _why_not(it)) for it in found]
     table(columns, rows)
+
+
+def _why_not(pool_: PoolStatus) -> str:
+    """Say in one short line why its last machine doesn't wait, and what to do; all of it is in the JSON."""
+    return f"{clipped(pool_.why, lines=1, characters=_LONGEST)}; {pool_.remedy}" if pool_.why else "-"

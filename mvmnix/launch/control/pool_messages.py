@@ -76,6 +76,12 @@ class PoolStatus:
     waiting: int
     why: str = ""
 
+    @property
+    def remedy(self) -> str:
+        """What has machines wait again, in words for the user; "" where nothing went wrong."""
+        shape = f"-c {self.vcpus} -m {self.memory_mib}M"
+        return f"set it anew: mvm pool set image:{self.image} -n {self.count} {shape}" if self.why else ""
+
 
 @dataclass(frozen=True, slots=True)
 class PoolsKept:

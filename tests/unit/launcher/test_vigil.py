@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from mvmnix.errors import MvmnixError, Reason, ReasonCode, RefusedError
 from mvmnix.launcher import waiting
 from mvmnix.system.loop import Loop
 from tests.descriptors import nothing_left_open
@@ -35,3 +36,28 @@ def test_what_it_looked_for_is_looked_for_no_more_once_it_is_over(monkeypatch: p
         loop.turn()
         assert len(looks) == seen
         loop.close()
+
+
+def reason(code: ReasonCode, why: str) -> Reason:
+    return Reason(code, "the plan", why, "look at trust.toml, then make a new plan")
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (
+            RefusedError(reason(ReasonCode.PLAN_STALE, "it is old"), reason(ReasonCode.POLICY_MISMATCH, "sha256:1")),
+            "the trust policy has changed since the pool was set [policy-mismatch]",
+        ),
+        (RefusedError(reason(ReasonCode.PLAN_EXPIRED, "at")), "the pool was set too long ago [plan-expired]"),
+        (
+            RefusedError(reason(ReasonCode.LIMIT_UNAVAILABLE, "no\ngroup"), reason(ReasonCode.REPLAY, "spent")),
+            "no group [limit-unavailable]; spent [replay]",
+        ),
+        (MvmnixError("no template is kept", hint="make a plan"), "no template is kept"),
+        (OSError(5, "it broke"), "[Errno 5] it broke"),
+    ],
+    ids=["policy", "expired", "refused", "failed", "system"],
+)
+def test_why_no_machine_waits_is_one_line_without_advice_about_plans(error: Exception, line: str) -> None:
+    assert waiting.explain(error) == line

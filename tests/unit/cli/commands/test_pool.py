@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 
 import pytest
 
@@ -91,6 +92,13 @@ def test_another_policy_ends_those_that_wait(pooled: Station) -> None:
     policy.write_bytes(policy.read_bytes().replace(b"serial = 1", b"serial = 2"))
     until(lambda: "waiting" not in states(pooled))
     until(lambda: bool(listed(pooled)[0]["why"]))
+    (pool,) = listed(pooled)
+    assert pool["why"] == "the trust policy has changed since the pool was set [policy-mismatch]"
+    assert str(pool["next"]).startswith("set it anew: mvm pool set image:hello -n 1 -c 1 -m ")
+    assert re.search("(?m)^hello .*policy.*; set it anew: mvm pool set image:hello", pooled.mvm("pool", "ls").out)
+    assert pooled.mvm(*str(pool["next"]).split(" mvm ")[1].split()).code == 0
+    assert is_full(pooled, 1)
+    assert listed(pooled)[0]["next"] == ""
 
 
 @pytest.mark.usefixtures("launcher")
