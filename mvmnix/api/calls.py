@@ -17,11 +17,12 @@ from mvmnix.system.private_dirs import Directory
 def connect(machines: Directory, text: str) -> Connection:
     """Connect to the supervisor of the machine with this id or name.
 
-    Raises UsageError when there is no such machine, or it doesn't run.
+    Raises UsageError when there is no such machine, or it doesn't run, or waits in a pool.
     """
     entry = registry.find_machine(machines, text)
     if entry.supervisor is None:
         raise UsageError(f"the machine {text!r} isn't running", hint="mvm ps lists the running ones")
+    registry.refuse_pooled(entry)
     with machines.existing(entry.status.machine) as directory:
         return Connection(control_socket.connect(directory, entry.supervisor))
 

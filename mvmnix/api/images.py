@@ -159,8 +159,16 @@ def part_roots(context: Context) -> frozenset[StoredFile]:
 
 
 def _machines(context: Context) -> tuple[Need, ...]:
-    living = [entry.status for entry in registry.list_entries(context.machines) if entry.alive or entry.status.waits]
-    return tuple(Need(f"the machine {status.name}", (status.manifest, status.provenance)) for status in living)
+    living = [entry for entry in registry.list_entries(context.machines) if entry.alive or entry.status.waits]
+    needs = (Need(_called(entry), (entry.status.manifest, entry.status.provenance)) for entry in living)
+    return tuple(dict.fromkeys(needs))  # the machines of a pool are one
+
+
+def _called(entry: registry.MachineEntry) -> str:
+    image = entry.status.image
+    if entry.is_pooled:
+        return f"the pool of {image} ({registry.pool_removal(image)})"
+    return f"the machine {entry.status.name}"
 
 
 def _plans(context: Context) -> Iterator[Need]:

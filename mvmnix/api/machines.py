@@ -25,6 +25,7 @@ def stop_machines(names: Words, frontend: Frontend = SILENT, *, patience: float 
     names = check_words(names)
     with open_machine_store(frontend) as machines:
         for machine in _ids(machines, names):
+            _warn_of_pool(machines, machine, frontend)
             _end(machines, machine, Stop(), patience)
             _write_down_ends(frontend)
             yield machine
@@ -35,6 +36,7 @@ def kill_machines(names: Words, frontend: Frontend = SILENT) -> Iterator[str]:
     names = check_words(names)
     with open_machine_store(frontend) as machines:
         for machine in _ids(machines, names):
+            _warn_of_pool(machines, machine, frontend)
             _end(machines, machine, Stop(now=True))
             _write_down_ends(frontend)
             yield machine
@@ -50,6 +52,7 @@ def remove_machines(names: Words, frontend: Frontend = SILENT, *, force: bool = 
         for entry in [registry.find_machine(machines, text) for text in names]:
             machine, is_killed = entry.status.machine, force and entry.alive
             if is_killed:
+                _warn_of_pool(machines, machine, frontend)
                 _end(machines, machine, Stop(now=True))
                 _write_down_ends(frontend)
             try:
@@ -111,6 +114,14 @@ def _end(machines: Directory, machine: str, request: Stop, patience: float = 5.0
         left = max(0.0, patience - (time.monotonic() - began))
         if registry.find_machine(machines, machine).alive:
             (registry.kill if request.now else registry.stop)(machines, machine, patience=left)
+
+
+def _warn_of_pool(machines: Directory, machine: str, frontend: Frontend) -> None:
+    """Say of a machine that waits in a pool what becomes of the pool when it is ended."""
+    entry = registry.find_machine(machines, machine)
+    if entry.is_pooled:
+        removal = registry.pool_removal(entry.status.image)
+        frontend.notice(f"the machine {machine} waits in a pool, which has another take its place until {removal}")
 
 
 def _ids(machines: Directory, names: Iterable[str]) -> list[str]:

@@ -57,6 +57,11 @@ class MachineEntry:
         return self.status.state if self.alive or self.status.waits or self.has_ended else "dead"
 
     @property
+    def is_pooled(self) -> bool:
+        """Whether it waits in a pool, for a start to take its guest."""
+        return self.alive and self.status.state is MachineState.WAITING
+
+    @property
     def has_ended(self) -> bool:
         """Whether it has no supervisor any more, and its end was written down."""
         return not self.alive and self.status.state is MachineState.ENDED
@@ -115,6 +120,18 @@ def waiting_machine(machines: Directory, text: str) -> tuple[MachineStatus, Mach
     return entry.status, origin
 
 
+def refuse_pooled(entry: MachineEntry) -> None:
+    """Raise UsageError for a machine that waits in a pool."""
+    if entry.is_pooled:
+        hint = f"{pool_removal(entry.status.image)} ends those that wait there; mvm run takes one of them"
+        raise UsageError(f"the machine {entry.status.machine!r} waits in a pool", hint=hint)
+
+
+def pool_removal(image: str) -> str:
+    """Return the command that removes the pools of an image."""
+    return shell_command("mvm", "pool", "rm", image)
+
+
 def stop(machines: Directory, text: str, *, patience: float) -> MachineEntry:
     """Ask a machine's supervisor to stop it, and kill the supervisor after `patience` seconds if it doesn't.
 
@@ -157,6 +174,7 @@ def remove(machines: Directory, text: str) -> MachineStatus:
     """Remove the directory of a machine that has ended, its receipt with it. Raises UsageError for a living one."""
     with registration_lock(machines):
         entry = find_machine(machines, text)
+        refuse_pooled(entry)
         if entry.alive:
             raise UsageError(f"the machine {text!r} is running", hint=shell_command("mvm", "stop", text))
         machines.remove_tree(entry.status.machine)

@@ -94,10 +94,10 @@ def _row(record: Mapping[str, object], digests: Mapping[str, str]) -> tuple[str,
 
 
 def _needed(users: object) -> str:
-    """How many machines and plans, as `list_images` names them."""
+    """How many machines, pools and plans, as `list_images` names them."""
     names = list(map(str, users)) if isinstance(users, list) else []
-    machines = sum(name.startswith("the machine ") for name in names)
-    counts = ((machines, "machine"), (len(names) - machines, "plan"))
+    machines, pools = (sum(name.startswith(f"the {what} ") for name in names) for what in ("machine", "pool"))
+    counts = ((machines, "machine"), (pools, "pool"), (len(names) - machines - pools, "plan"))
     return ", ".join(counted(number, what) for number, what in counts if number)
 
 

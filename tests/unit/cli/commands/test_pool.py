@@ -151,6 +151,30 @@ def test_what_can_not_be(pooled: Station) -> None:
     assert "all pools together have at most 32" in " ".join(pooled.mvm("pool", "set", "--help").out.split())
 
 
+@pytest.mark.usefixtures("launcher")
+def test_what_is_asked_of_a_machine_that_waits_is_answered_with_its_pool(pooled: Station) -> None:
+    assert pooled.mvm("pool", "set", pooled.flake(), "-n", "2").code == 0
+    machine = next(each["id"] for each in pooled.mvm("ps", "--json").answer("machines") if each["state"] == "waiting")
+    for words in (
+        ("exec", machine, "--", "true"),
+        ("cp", f"{machine}:/etc/passwd", "here"),
+        ("pause", machine),
+        ("rm", machine),
+    ):
+        said = pooled.mvm(*words)
+        assert (said.code, f"the machine {machine!r} waits in a pool" in said.err) == (2, True), said.err
+        assert "mvm pool rm hello ends those that wait there; mvm run takes one of them" in said.err
+    said = pooled.mvm("image", "rm", "hello")
+    assert (said.code, "it is needed by the pool of hello (mvm pool rm hello)" in said.err) == (2, True), said.err
+    assert re.search("(?m)^hello .*1 pool", pooled.mvm("image", "ls").out)
+    for ending in (["stop"], ["kill"], ["rm", "--force"]):
+        until(lambda: is_full(pooled, 2))
+        machine = next(it["id"] for it in pooled.mvm("ps", "--json").answer("machines") if it["state"] == "waiting")
+        said = pooled.mvm(*ending, machine)
+        assert (said.code, said.out) == (0, f"{machine}\n"), said.err
+        assert "has another take its place until mvm pool rm hello" in said.err
+
+
 def test_a_private_launcher_keeps_none(pooled: Station) -> None:
     """That of `forked_launcher` is one."""
     said = pooled.mvm("pool", "ls")
