@@ -33,6 +33,7 @@ from mvmnix.api.frontend import SILENT_PROGRESS as SILENT_PROGRESS
 from mvmnix.api.frontend import Frontend as Frontend
 from mvmnix.api.frontend import Progress as Progress
 from mvmnix.api.image_builder import ImageBuilder as ImageBuilder
+from mvmnix.api.image_builder import named_source as named_source
 from mvmnix.api.image_builder import open_image_builder as open_image_builder
 from mvmnix.api.images import VARIATION as VARIATION
 from mvmnix.api.images import SeenImage as SeenImage

@@ -1,7 +1,7 @@
 """Builds images or finds them finished: the builder's own with the host's Nix, all others in the builder VM."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -10,7 +10,7 @@ from mvmnix import __version__
 from mvmnix.api.build_limits import AS_THE_IMAGE_SAYS, BuildLimits
 from mvmnix.api.context import Context
 from mvmnix.api.frontend import SILENT_PROGRESS, LoggedProgress, Progress
-from mvmnix.api.source_refs import KeptImage, SourceRef
+from mvmnix.api.source_refs import KEPT_SCHEME, KeptImage, SourceRef, runnable_ref
 from mvmnix.builder import bootstrap
 from mvmnix.builder.flakes.build_request import BuildRequest
 from mvmnix.builder.flakes.flake_source import FlakeSource, FoundFlake, find_flake, first_names, take_flake
@@ -63,6 +63,15 @@ class ImageBuilder:
         key = _key(request.flake, request.attribute, _name_of(builder))
         with self._context.building(key.name, self._wait):  # another process may have built it meanwhile
             return self._kept(key) or self._build(request, builder)
+
+    def kept_image(self, source: SourceRef | KeptImage) -> VerifiedImage | None:
+        """The image that `image` would return without a build; None where there is none. Raises as that does."""
+        if isinstance(source, KeptImage):
+            return self._named(source.text)
+        if (kept := self._known(source)) is not None:
+            return kept
+        request = self.request(source)
+        return self._finished(request.flake, request.attribute)
 
     def _wait(self) -> None:
         self._progress.notice("the same is being built already: waiting for it")
@@ -250,6 +259,30 @@ def hold_image(
     stack.enter_context(context.working())
     with open_image_builder(context, progress) as images:
         return images.image(source)
+
+
+def named_source(context: Context, text: str) -> SourceRef | KeptImage:
+    """As `runnable_ref`, and its error has the reference to the kept image whose bare name was given."""
+    try:
+        return runnable_ref(text)
+    except UsageError as error:
+        if text in context.kept_images.names():
+            error.hint = f"did you mean {KEPT_SCHEME}{text}? Otherwise {error.hint}"
+        raise
+
+
+def image_name(context: Context, text: str, known: Collection[str]) -> str:
+    """Return which of the known names of images is meant by a name, `image:NAME`, or a flake whose image is kept.
+
+    "" where it is none of them. Nothing is built.
+    """
+    if (name := text.removeprefix(KEPT_SCHEME)) in known:
+        return name
+    with suppress(MvmnixError, OSError), open_image_builder(context) as images:
+        found = images.kept_image(runnable_ref(text))
+        if found is not None and found.image.name in known:
+            return found.image.name
+    return ""
 
 
 @contextmanager

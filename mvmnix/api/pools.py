@@ -9,14 +9,14 @@ from typing import Final
 
 from mvmnix.api.context import Context
 from mvmnix.api.frontend import SILENT_PROGRESS, Progress
-from mvmnix.api.image_builder import hold_image
+from mvmnix.api.image_builder import hold_image, image_name
 from mvmnix.api.launch import ContextCaller, StartOptions, ask, expected, given_plan, save_machine
 from mvmnix.api.machine_store import put_in_order
 from mvmnix.api.plans import sign_plan
 from mvmnix.api.source_refs import KeptImage, SourceRef
 from mvmnix.api.templates import MachineShape, draft_untold_plan
 from mvmnix.errors import MvmnixError, UsageError
-from mvmnix.launch.control.drivers import Steps, Wait
+from mvmnix.launch.control.drivers import Steps, Wait, Work
 from mvmnix.launch.control.own_directories import open_shown
 from mvmnix.launch.control.pool_messages import (
     MOST_WAITING,
@@ -95,13 +95,16 @@ def list_pools(context: Context) -> Steps[tuple[PoolStatus, ...]]:
 def remove_pools(context: Context, images: Words) -> Steps[tuple[PoolStatus, ...]]:
     """Have no machine of these images wait any more; return the pools that there were.
 
-    Raises UsageError where an image has no pool, before any is removed.
+    Each image is named by its name, or as for `prepare_pool`. Raises UsageError where one has no pool, before any is
+    removed.
     """
-    names = check_words(images)
+    texts = check_words(images)
     there = yield from list_pools(context)
-    for name in names:
-        if name not in {each.image for each in there}:
-            raise UsageError(f"there is no pool of {name!r}", hint="mvm pool ls lists pools")
+    known = frozenset(each.image for each in there)
+    names: list[str] = yield Work(lambda: [image_name(context, text, known) for text in texts])
+    for text, name in zip(texts, names, strict=True):
+        if not name:
+            raise UsageError(f"there is no pool of {text!r}", hint="mvm pool ls lists pools")
     for name in dict.fromkeys(names):
         yield from _ask(context, PoolRequest(PoolAction.REMOVE, name))
     return tuple(each for each in there if each.image in names)

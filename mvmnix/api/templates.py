@@ -1,5 +1,6 @@
 """Makes, lists and removes templates: guests that wait, told nothing, for machines of their image to go on from."""
 
+import re
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Final
@@ -7,7 +8,7 @@ from typing import Final
 from mvmnix.api.admission import open_templates
 from mvmnix.api.context import Context
 from mvmnix.api.frontend import SILENT_PROGRESS, Progress
-from mvmnix.api.image_builder import hold_image
+from mvmnix.api.image_builder import hold_image, image_name
 from mvmnix.api.launch import StartOptions, save_machine
 from mvmnix.api.machine_store import put_in_order
 from mvmnix.api.plans import sign_plan
@@ -18,7 +19,6 @@ from mvmnix.errors import UsageError
 from mvmnix.images.store import VerifiedImage
 from mvmnix.launch.control.drivers import run
 from mvmnix.launch.control.start_messages import Ended
-from mvmnix.launch.templates.record import TemplateRecord
 from mvmnix.launch.templates.store import KeptTemplate
 from mvmnix.model import Workload
 from mvmnix.plan.network import Action, Network, NetworkRule
@@ -29,7 +29,7 @@ from mvmnix.words import Words, check_words
 #: The network of a template's machine, which is for its device alone.
 _CLOSED: Final = Network((NetworkRule("all", Action.DENY, "*", None, None),))
 #: Digits of a key that name a template.
-_LEAST_PREFIX: Final = 8
+LEAST_DIGITS: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,22 +107,31 @@ def list_templates(context: Context) -> tuple[KeptTemplate, ...]:
 
 
 def remove_templates(context: Context, names: Words) -> tuple[Digest, ...]:
-    """Remove templates, by at least 8 digits of their keys' digests or the names of their images; return their keys.
+    """Remove templates; return their keys.
 
+    Each is named by at least 8 digits of its key's digest; all of an image by its name, or as for `make_template`.
     Raises UsageError where one names no template.
     """
     found, words = dict[Digest, None](), check_words(names)
     templates = open_templates(context)
+    records = [kept.record for kept in templates.list()] if words else []
     for text in words:
-        chosen = [kept.record.key for kept in templates.list() if _is_named(kept.record, text)]
+        chosen = [record.key for record in records if _has_prefix(record.key, text)]
+        if not chosen and (name := image_name(context, text, {record.image for record in records})):
+            chosen = [record.key for record in records if record.image == name]
         if not chosen:
-            raise UsageError(f"there is no template {text!r}", hint="mvm warm ls lists them")
+            raise _missing(text)
         found |= dict.fromkeys(chosen)
     for key in found:
         templates.remove(key)
     return tuple(found)
 
 
-def _is_named(record: TemplateRecord, text: str) -> bool:
+def _has_prefix(key: Digest, text: str) -> bool:
     digits = text.removeprefix("sha256:")
-    return record.image == text or (len(digits) >= _LEAST_PREFIX and record.key.hex.startswith(digits))
+    return len(digits) >= LEAST_DIGITS and key.hex.startswith(digits)
+
+
+def _missing(text: str) -> UsageError:
+    few = f"; of a key, {LEAST_DIGITS} digits are needed" if re.fullmatch("[0-9a-f]+", text) else ""
+    return UsageError(f"there is no template {text!r}", hint=f"mvm warm ls lists them{few}")

@@ -98,7 +98,8 @@ class Image(ImageFacts):
         """Remove templates, and return their keys; machines that started from them go on.
 
         Args:
-            names: Names of images, all of whose templates are meant, or keys, or at least 8 of their first digits.
+            names: Keys, or at least 8 of their first digits; or names of images, all of whose templates are meant, or
+                sources as for `warm`, of which an image is kept.
 
         Raises:
             NotFound: One of them names no template; nothing is removed then.
@@ -146,10 +147,10 @@ class Pool(PoolFacts):
         """End the machines that wait of these images; those that were claimed go on.
 
         Args:
-            images: Names of images.
+            images: Names of images, or sources as for `set`, of which an image is kept.
 
         Raises:
-            NotFound: No machine of one of them waits; nothing is ended then.
+            NotFound: One of them has no pool; nothing is ended then.
 
         """
         await run(pools.remove(images))

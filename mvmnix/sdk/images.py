@@ -113,7 +113,7 @@ def warm(source: Source, shape: MachineShape, *, private: bool) -> Steps[Templat
 
     def prepare(stack: ExitStack) -> tuple[Context, bytes]:
         context = open_state(stack)
-        return context, prepare_template(context, source_of(source), shape, stack)
+        return context, prepare_template(context, source_of(source, context), shape, stack)
 
     try:
         context, bundle = yield from work(partial(opened.run, prepare))

@@ -49,7 +49,7 @@ def keep(source: Source, count: int, vcpus: int | None, memory_mib: int | None) 
 
     def prepare(stack: ExitStack) -> tuple[Context, PoolPlans]:
         context, shape = open_state(stack), MachineShape(vcpus, memory_mib)
-        return context, prepare_pool(context, source_of(source), shape, count, stack)
+        return context, prepare_pool(context, source_of(source, context), shape, count, stack)
 
     try:
         context, plans = yield from work(partial(opened.run, prepare))

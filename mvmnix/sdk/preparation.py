@@ -10,6 +10,7 @@ from typing import Final, Literal, TypedDict
 
 from mvmnix.api.context import Context, open_context
 from mvmnix.api.first_use import is_first_use
+from mvmnix.api.image_builder import named_source
 from mvmnix.api.kept_plans import plan_bytes
 from mvmnix.api.machine_store import put_in_order
 from mvmnix.api.plans import PlanOptions, open_signed
@@ -144,9 +145,12 @@ class ImageFacts:
 type Source = str | os.PathLike[str] | ImageFacts
 
 
-def source_of(source: Source) -> SourceRef | KeptImage:
-    """Return the flake or kept image that is meant. Raises UsageError, TypeError."""
-    return KeptImage(source.digest) if isinstance(source, ImageFacts) else runnable_ref(os.fspath(source))
+def source_of(source: Source, context: Context | None = None) -> SourceRef | KeptImage:
+    """Return the flake or kept image that is meant; with a context, errors know kept images. Raises UsageError."""
+    if isinstance(source, ImageFacts):
+        return KeptImage(source.digest)
+    text = os.fspath(source)
+    return runnable_ref(text) if context is None else named_source(context, text)
 
 
 def plan_terms(options: SandboxOptions, hours: float | None, *, single_use: bool) -> PlanOptions:

@@ -9,10 +9,10 @@ from mvmnix.api import (
     MachineShape,
     PoolStatus,
     list_pools,
+    named_source,
     open_context,
     prepare_pool,
     remove_pools,
-    runnable_ref,
     set_pool,
 )
 from mvmnix.api import run as run_steps
@@ -49,10 +49,10 @@ def set_(*, flake: str, count: int, vcpus: int | None, memory_mib: int | None) -
     Each is verified, logged and started as any other machine, by a plan that the planner signs. The launcher that
     keeps them stays until the pool is removed.
     """
-    wanted, shape = runnable_ref(flake), MachineShape(vcpus, memory_mib)
+    shape = MachineShape(vcpus, memory_mib)
     with open_context(TERMINAL) as context, ExitStack() as stack:
         with steps() as progress:
-            plans = prepare_pool(context, wanted, shape, count, stack, progress=progress)
+            plans = prepare_pool(context, named_source(context, flake), shape, count, stack, progress=progress)
         status = run_steps(set_pool(context, plans))
     click.echo(status.image)
 
@@ -69,7 +69,10 @@ def ls(output: OutputFormat) -> None:
 @pool.command()
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
 def rm(images: tuple[str, ...]) -> None:
-    """End the machines that wait of each IMAGE, by its name. Those that were claimed go on."""
+    """End the machines that wait of each IMAGE; those that were claimed go on.
+
+    It is named by its name, or as for `mvm pool set`.
+    """
     with open_context(TERMINAL) as context:
         for each in run_steps(remove_pools(context, images)):
             click.echo(each.image)

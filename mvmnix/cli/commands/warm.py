@@ -12,9 +12,9 @@ from mvmnix.api import (
     TemplateRecord,
     list_templates,
     make_template,
+    named_source,
     open_context,
     remove_templates,
-    runnable_ref,
 )
 from mvmnix.cli.attached_run import private_option
 from mvmnix.cli.completers import flake_or_image
@@ -62,11 +62,11 @@ def make(
 
     A machine of its own boots for it, by a plan that the planner signs, and is saved before it is told anything.
     """
-    wanted, shape = runnable_ref(flake), MachineShape(vcpus, memory_mib, network, shares, data)
+    shape = MachineShape(vcpus, memory_mib, network, shares, data)
     options = StartOptions(retention=Retention.LAST, private=private)
     with open_context(TERMINAL) as context:
         with steps() as progress:
-            ended = make_template(context, wanted, shape, options, progress)
+            ended = make_template(context, named_source(context, flake), shape, options, progress)
         click.echo(ended.machine)
 
 
@@ -118,7 +118,10 @@ def _devices(template: TemplateRecord) -> str:
 @warm.command()
 @click.argument("templates", nargs=-1, required=True, metavar="TEMPLATE...")
 def rm(templates: tuple[str, ...]) -> None:
-    """Remove each TEMPLATE: all of an image, by its name, or one, by the beginning of its key. Machines go on."""
+    """Remove each TEMPLATE: one, by at least 8 digits of its key, or all of an image. Machines go on.
+
+    An image is named by its name, or as for `mvm warm`.
+    """
     with open_context(TERMINAL) as context:
         for key in remove_templates(context, templates):
             click.echo(key)

@@ -26,7 +26,10 @@ async def test_a_pool_is_set_listed_claimed_and_removed(face: Face, pooled: Stat
     assert ["waited" in each.record.digests for each in begun if each.record.kind == "start"] == [True]
     with pytest.raises(errors.NotFound, match="there is no pool of 'nosuch'"):
         await face.Pool.remove(["hello", "nosuch"])
-    await face.Pool.remove(["hello"])
+    with pytest.raises(errors.Error, match="is not a directory") as found:
+        await face.Pool.set("hello", 1)
+    assert found.value.hint.startswith("did you mean image:hello? ")
+    await face.Pool.remove([flake])
     assert await face.Pool.list() == ()
 
 

@@ -175,6 +175,19 @@ def test_what_is_asked_of_a_machine_that_waits_is_answered_with_its_pool(pooled:
         assert "has another take its place until mvm pool rm hello" in said.err
 
 
+@pytest.mark.usefixtures("launcher")
+def test_a_pool_is_removed_by_what_it_was_set_by(pooled: Station) -> None:
+    reference = pooled.flake()
+    for text in (reference, "image:hello", "hello"):
+        assert pooled.mvm("pool", "set", reference, "-n", "1").code == 0
+        removed = pooled.mvm("pool", "rm", text)
+        assert (removed.code, removed.out, listed(pooled)) == (0, "hello\n", []), removed.err
+        again = pooled.mvm("pool", "rm", text)
+        assert (again.code, f"there is no pool of {text!r}" in again.err) == (2, True)
+    said = pooled.mvm("pool", "set", "hello", "-n", "1")
+    assert (said.code, "did you mean image:hello? " in said.err) == (2, True)
+
+
 def test_a_private_launcher_keeps_none(pooled: Station) -> None:
     """That of `forked_launcher` is one."""
     said = pooled.mvm("pool", "ls")

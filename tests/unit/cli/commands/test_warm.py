@@ -96,9 +96,24 @@ def test_one_is_removed_by_the_beginning_of_its_key(warm: Station) -> None:
     for count in ("1", "2"):
         assert warm.mvm("warm", reference, "-c", count).code == 0
     first, second = (str(each["key"]).removeprefix("sha256:") for each in listed(warm))
-    assert warm.mvm("warm", "rm", first[:7]).code == 2, "too few digits"
+    few = warm.mvm("warm", "rm", first[:7])
+    assert (few.code, "of a key, 8 digits are needed" in few.err) == (2, True)
+    assert "at least 8 digits" in " ".join(warm.mvm("warm", "rm", "--help").out.split())
     assert warm.mvm("warm", "rm", first[:8]).code == 0
     assert [path.stem for path in files(warm)] == [second]
+    shown = warm.mvm("warm", "ls").out.splitlines()[1].split()[0]
+    assert (warm.mvm("warm", "rm", shown).code, files(warm)) == (0, [])
+
+
+def test_those_of_an_image_are_removed_by_what_made_them(warm: Station) -> None:
+    reference = warm.flake()
+    for text in (reference, "image:hello"):
+        assert warm.mvm("warm", reference).code == 0
+        assert (warm.mvm("warm", "rm", text).code, files(warm)) == (0, [])
+    for words in (("hello",), ("make", "hello")):
+        said = warm.mvm("warm", *words)
+        assert (said.code, "did you mean image:hello? " in said.err) == (2, True)
+    assert "did you mean" not in warm.mvm("warm", "nosuch").err
 
 
 def test_one_that_is_not_there_is_told_and_nothing_is_removed(warm: Station) -> None:
