@@ -48,7 +48,7 @@ from mvmnix.launch.runtime.host import Host
 from mvmnix.launch.runtime.machine import Machine
 from mvmnix.launch.runtime.vm_process import Guest, Preparation
 from mvmnix.launch.runtime.waiting import ClaimedGuest, Origin, WaitingMachine
-from mvmnix.launch.runtime.warm import template_key, warm_spec
+from mvmnix.launch.runtime.warm import template_command, template_key, warm_spec
 from mvmnix.launch.shares.setup import ShareContext, Shares
 from mvmnix.launch.templates.guest_memory import placeholder_disk
 from mvmnix.launch.templates.record import TemplateKey
@@ -370,7 +370,8 @@ def _warmed(plan: VerifiedPlan, host: Host, spec: LaunchSpec, *, is_cold: bool) 
     try:
         spec, template = warm_spec(plan, host, spec)
     except NoTemplateError as error:
-        log.info("templates", "a cold start: %s", error)
+        made_by = f"; made by {template_command(plan.plan, spec)}" if host.templates.missed else ""
+        log.info("templates", "a cold start: %s%s", error, made_by)
         return spec, None
     else:
         log.info("templates", "a warm start, from what the machine %s left", template.record.machine)

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from typing import Final
 
+from mvmnix.formats.escaping import shell_command
 from mvmnix.launch.agent.frames import PROTOCOL_VERSION
 from mvmnix.launch.gate.verify import VerifiedPlan
 from mvmnix.launch.runtime.host import Host
@@ -58,6 +59,15 @@ def _unfit(plan: Plan, spec: LaunchSpec) -> str:
         (any(it.kind is ShareKind.VIRTIOFS for it in spec.shares), "a machine with a share that is served starts cold"),
     )
     return next((why for holds, why in reasons if holds), "")
+
+
+def template_command(plan: Plan, spec: LaunchSpec) -> str:
+    """Return the command that makes a template for machines of this image, if that is kept, and this shape."""
+    words = ["mvm", "warm", f"image:{plan.image}", "--vcpus", str(spec.vcpus), "--memory", f"{spec.memory_mib}M"]
+    words += ["--network"] if plan.network is not None else []
+    words += ["--shares", str(len(spec.shares))] if spec.shares else []
+    words += ["--data"] if spec.data is not None else []
+    return shell_command(*words)
 
 
 def warm_spec(plan: VerifiedPlan, host: Host, spec: LaunchSpec) -> tuple[LaunchSpec, Template]:

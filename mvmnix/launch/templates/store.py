@@ -122,7 +122,7 @@ class Templates:
         except FileNotFoundError:
             self._held.drop(digest)
             self.missed = digest
-            raise NoTemplateError("no template is kept for it: mvm warm") from None
+            raise NoTemplateError("no template is kept for it") from None
         except ValueError as error:
             self.discard(digest, salt)
             self.missed = digest

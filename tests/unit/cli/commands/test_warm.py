@@ -1,6 +1,7 @@
 """`mvm warm`: a template is made by a plan of its own, listed, used and removed; what is no command is an image."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -89,6 +90,20 @@ def test_one_for_machines_with_disks_is_another_one(warm: Station) -> None:
     tail = [json.loads(line) for line in warm.mvm("audit", "tail").out.splitlines()]
     assert "template" in [record["digests"] for record in tail if record["kind"] == "start"][-1]
     assert warm.mvm("warm", reference, "--shares", "9").code == 2
+
+
+@pytest.mark.parametrize("disk", [(), ("--data", "16:/data")], ids=["none", "data"])
+def test_a_start_that_finds_none_says_which_command_makes_one(warm: Station, disk: tuple[str, ...]) -> None:
+    reference = warm.flake()
+    words = ("--verbose", "run", "-c", "2", "-m", "300M", *disk, reference, "--", "true")
+    said = warm.mvm(*words).err
+    (command,) = re.findall("a cold start: no template is kept for it; made by mvm (.*)", said)
+    assert command == f"warm image:hello --vcpus 2 --memory 300M{' --data' if disk else ''}"
+    assert warm.mvm(*command.split()).code == 0
+    assert "a warm start, from what the machine " in warm.mvm(*words).err
+    policy = warm.config / "trust.toml"
+    policy.write_bytes(policy.read_bytes().replace(b"serial = 1 ", b"serial = 2 "))
+    assert f"has changed since the template was made; made by mvm {command}\n" in warm.mvm(*words).err
 
 
 def test_one_is_removed_by_the_beginning_of_its_key(warm: Station) -> None:

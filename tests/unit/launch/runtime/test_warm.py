@@ -18,7 +18,7 @@ from mvmnix.launch.runtime.finalize import MachineFailedError
 from mvmnix.launch.runtime.host import Host
 from mvmnix.launch.runtime.save_template import save_template
 from mvmnix.launch.runtime.start import start_machine
-from mvmnix.launch.runtime.warm import template_key
+from mvmnix.launch.runtime.warm import template_command, template_key
 from mvmnix.launch.shares.image import ShareImage
 from mvmnix.launch.templates import guest_memory
 from mvmnix.launch.templates.store import NoTemplateError, Templates
@@ -26,6 +26,7 @@ from mvmnix.launch.templates.template import NOTHING_HELD
 from mvmnix.machines.ending import EndReason
 from mvmnix.machines.receipt import Receipt
 from mvmnix.plan.data_disk import DataDisk
+from mvmnix.plan.network import Action, Network, NetworkRule
 from mvmnix.plan.plan import Placeholders, Start
 from mvmnix.plan.secret_reference import SecretReference, SecretTarget
 from mvmnix.plan.share import Share, ShareKind
@@ -194,6 +195,15 @@ def test_the_key_counts_disks_and_no_more(here: House) -> None:
                 others = tuple(replace(image, descriptor=40) for image in images)
                 assert template_key(plan, host, spec_of(plan, shares=others, data=stand_in)) == key
         assert found == [(0, False), (0, True), (1, False), (1, True), (2, False), (2, True)]
+
+
+def test_the_command_that_makes_one_has_all_of_the_shape(here: House) -> None:
+    with here.plan() as plan:
+        bare, name = spec_of(plan), f"mvm warm image:{plan.plan.image} --vcpus {plan.plan.vcpus} --memory "
+        assert template_command(plan.plan, bare) == f"{name}{plan.plan.memory_mib}M"
+        full = spec_of(plan, shares=IMAGES, data=DataAttachment(30, 31, 32, 1 << 24), vcpus=3, memory_mib=300)
+        networked = replace(plan.plan, network=Network((NetworkRule("all", Action.DENY, "*", None, None),)))
+        assert template_command(networked, full).endswith(" --vcpus 3 --memory 300M --network --shares 2 --data")
 
 
 @pytest.mark.parametrize("shares", [(SERVED,), (*IMAGES, SERVED)])

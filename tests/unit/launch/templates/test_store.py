@@ -119,9 +119,9 @@ def test_each_reads_the_state_from_its_beginning(here: Kept) -> None:
         assert [os.read(each.state, 1000) for each in found] == [STATE] * 3
 
 
-def test_where_none_is_kept_it_is_said_how_one_is_made(here: Kept) -> None:
+def test_where_none_is_kept_for_a_key_that_of_another_one_stays(here: Kept) -> None:
     here.keep()
-    assert cold(here.templates(), OTHER_KEY) == "no template is kept for it: mvm warm"
+    assert cold(here.templates(), OTHER_KEY) == "no template is kept for it"
     assert here.path().exists()
 
 
