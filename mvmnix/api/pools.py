@@ -14,7 +14,7 @@ from mvmnix.api.launch import ContextCaller, StartOptions, ask, expected, given_
 from mvmnix.api.machine_store import put_in_order
 from mvmnix.api.plans import sign_plan
 from mvmnix.api.source_refs import KeptImage, SourceRef
-from mvmnix.api.templates import MachineShape, draft_untold_plan
+from mvmnix.api.templates import SAVING, MachineShape, draft_untold_plan
 from mvmnix.errors import MvmnixError, UsageError
 from mvmnix.launch.control.drivers import Steps, Wait, Work
 from mvmnix.launch.control.own_directories import open_shown
@@ -28,8 +28,10 @@ from mvmnix.launch.control.pool_messages import (
     pool_name,
     pool_status,
 )
+from mvmnix.machines.registry import pool_removal
 from mvmnix.machines.retention import Retention
 from mvmnix.plan.plan import Plan, Use
+from mvmnix.plural import counted
 from mvmnix.system import log
 from mvmnix.words import Words, check_words
 
@@ -74,17 +76,25 @@ def prepare_pool(
     return PoolPlans(template, pool, drafts[1], count)
 
 
-def set_pool(context: Context, plans: PoolPlans) -> Steps[PoolStatus]:
+def set_pool(context: Context, plans: PoolPlans, progress: Progress = SILENT_PROGRESS) -> Steps[PoolStatus]:
     """Keep machines waiting, in the place of an older pool of the same image and shape; return it once they wait.
 
     A template is made first, which they share with no machine that was started before. Raises UsageError, before that,
-    where more machines would wait than may; MvmnixError where a machine can't wait, and what starts do.
+    where more machines would wait than may; MvmnixError where a machine can't wait, and what starts do. Where the
+    conversation is closed once the pool is set, the launcher goes on filling it, and a notice says so.
     """
     wanted = pool_status(pool_name(plans.terms), plans.count)
     check_room(wanted, (yield from list_pools(context)))
+    progress.step(SAVING)
     yield from save_machine(context, plans.template, StartOptions(retention=Retention.LAST))
-    found = yield from _ask(context, PoolRequest(PoolAction.SET, plans.terms.image, count=plans.count), plans.pool)
-    return (yield from _wait(context, found, wanted))
+    progress.step(f"filling the pool: {counted(plans.count, 'machine')}")
+    try:
+        found = yield from _ask(context, PoolRequest(PoolAction.SET, wanted.image, count=wanted.count), plans.pool)
+        return (yield from _wait(context, found, wanted))
+    except (GeneratorExit, KeyboardInterrupt):
+        how = f"mvm pool ls shows how far it is, {pool_removal(wanted.image)} ends it"
+        context.frontend.notice(f"the launcher goes on filling the pool: {how}")
+        raise
 
 
 def list_pools(context: Context) -> Steps[tuple[PoolStatus, ...]]:

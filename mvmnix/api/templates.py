@@ -28,6 +28,8 @@ from mvmnix.words import Words, check_words
 
 #: The network of a template's machine, which is for its device alone.
 _CLOSED: Final = Network((NetworkRule("all", Action.DENY, "*", None, None),))
+#: The step of a template's machine, as it is shown.
+SAVING: Final = "booting a guest, and saving it as the template"
 #: Digits of a key that name a template.
 LEAST_DIGITS: Final = 8
 
@@ -95,7 +97,7 @@ def make_template(
     """
     with ExitStack() as stack:
         bundle = prepare_template(context, source, shape, stack, progress)
-        progress.step("saving a guest that was told nothing")
+        progress.step(SAVING)
         return run(save_machine(context, bundle, options))
 
 

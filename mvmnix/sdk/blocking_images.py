@@ -121,7 +121,8 @@ class Pool(PoolFacts):
     def set(cls, source: Source, count: int, *, vcpus: int | None = None, memory_mib: int | None = None) -> Self:
         """Keep machines waiting, in the place of an older pool of this image and shape; returns once they wait.
 
-        They are verified, logged and started as all machines, and the launcher that keeps them stays meanwhile.
+        They are verified, logged and started as all machines, and the launcher that keeps them stays meanwhile. It goes
+        on filling the pool where this call is interrupted: `Pool.list` shows how far it is, `Pool.remove` ends it.
 
         Args:
             source: As for `Sandbox.run`; a flake's image is built first if need be.

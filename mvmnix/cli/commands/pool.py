@@ -47,13 +47,13 @@ def set_(*, flake: str, count: int, vcpus: int | None, memory_mib: int | None) -
     """Keep machines of FLAKE's image, or of the kept image NAME, waiting, and return once they do.
 
     Each is verified, logged and started as any other machine, by a plan that the planner signs. The launcher that
-    keeps them stays until the pool is removed.
+    keeps them stays until the pool is removed. Once it is set, Ctrl-C ends the wait alone: the launcher goes on filling
+    it.
     """
     shape = MachineShape(vcpus, memory_mib)
-    with open_context(TERMINAL) as context, ExitStack() as stack:
-        with steps() as progress:
-            plans = prepare_pool(context, named_source(context, flake), shape, count, stack, progress=progress)
-        status = run_steps(set_pool(context, plans))
+    with open_context(TERMINAL) as context, ExitStack() as stack, steps() as progress:
+        plans = prepare_pool(context, named_source(context, flake), shape, count, stack, progress=progress)
+        status = run_steps(set_pool(context, plans, progress))
     click.echo(status.image)
 
 

@@ -12,7 +12,7 @@ from mvmnix.api.launch import StartOptions, create_machine
 from mvmnix.api.plans import sign_plan
 from mvmnix.api.templates import MachineShape, draft_untold_plan
 from mvmnix.errors import UsageError
-from mvmnix.launch.control.drivers import run
+from mvmnix.launch.control.drivers import Steps, Work, run
 from mvmnix.launch.control.start_messages import Mode
 from mvmnix.machines.ending import EndReason
 from mvmnix.plan.plan import Use
@@ -119,6 +119,25 @@ def test_a_pool_that_fails_ends_no_other_pool_of_its_image(pooled: Station, monk
     assert pooled.mvm("pool", "set", reference, "-n", "1", "-c", "2").code == 125
     (pool,) = listed(pooled)
     assert (pool["vcpus"], pool["waiting"]) == (1, 1)
+
+
+@pytest.mark.usefixtures("launcher")
+def test_one_that_is_interrupted_is_filled_all_the_same(pooled: Station, monkeypatch: pytest.MonkeyPatch) -> None:
+    reference = pooled.flake()
+
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    def wait(*_: object) -> Steps[None]:
+        yield Work(interrupt)
+
+    monkeypatch.setattr("mvmnix.api.pools._wait", wait)
+    said = pooled.mvm("pool", "set", reference, "-n", "2")
+    assert (said.code, said.out) == (130, "")
+    assert "the launcher goes on filling the pool: mvm pool ls shows how far it is, mvm pool rm hello" in said.err
+    assert "filling the pool: 2 machines" in said.err
+    until(lambda: is_full(pooled, 2))
+    assert pooled.mvm("pool", "rm", "hello").code == 0
 
 
 @pytest.mark.usefixtures("launcher")
