@@ -56,6 +56,11 @@ ABSENT_COMMANDS: Final[Mapping[str, str]] = {
     ),
     "volume export": "`mvm cp MACHINE:PATH -` prints a tar stream",
     "volume inspect": "`mvm volume ls --json MACHINE`",
+    **dict.fromkeys(("warm list", "warm templates"), "templates are listed by `mvm warm ls`"),
+    **dict.fromkeys(("warm delete", "warm remove"), "templates are removed by `mvm warm rm`"),
+    **dict.fromkeys(("pool list", "pool ps"), "pools are listed by `mvm pool ls`"),
+    **dict.fromkeys(("pool delete", "pool remove"), "pools are removed by `mvm pool rm`"),
+    **dict.fromkeys(("pool create", "pool make", "pool add"), "a pool is made, or another size, by `mvm pool set`"),
 }
 
 
@@ -66,6 +71,12 @@ def keep_nearest(error: click.NoSuchCommand | click.NoSuchOption) -> None:
     typed = error.command_name if isinstance(error, click.NoSuchCommand) else error.option_name
     if error.possibilities is not None:
         error.possibilities[:] = filter(None, [find_nearest(typed, error.possibilities)])
+
+
+def refuse_absent(path: str) -> None:
+    """Raise UsageError, with what there is instead, where a path of commands is one that another tool has."""
+    if hint := ABSENT_COMMANDS.get(path.partition(" ")[2]):
+        raise UsageError(f"there is no command {path}", hint=hint)
 
 
 class HintingGroup(click.Group):
@@ -82,9 +93,7 @@ class HintingGroup(click.Group):
         try:
             return super().resolve_command(ctx, args)
         except click.NoSuchCommand as error:
-            path = f"{ctx.command_path} {error.command_name}"
-            if hint := ABSENT_COMMANDS.get(path.partition(" ")[2]):
-                raise UsageError(f"there is no command {path}", hint=hint) from error
+            refuse_absent(f"{ctx.command_path} {error.command_name}")
             raise click.NoSuchCommand(error.command_name, possibilities=self.list_commands(ctx), ctx=ctx) from error
 
 

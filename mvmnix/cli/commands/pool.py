@@ -17,6 +17,7 @@ from mvmnix.api import (
 )
 from mvmnix.api import run as run_steps
 from mvmnix.cli.completers import flake_or_image
+from mvmnix.cli.option_hints import HintingGroup
 from mvmnix.cli.options.output_format import OutputFormat, format_options
 from mvmnix.cli.options.plan import MEMORY, VCPUS
 from mvmnix.cli.output import TERMINAL, table
@@ -27,7 +28,7 @@ from mvmnix.errors import clipped
 _LONGEST = 60
 
 
-@click.group()
+@click.group(cls=HintingGroup)
 def pool() -> None:
     """Keep machines waiting: a start of their image and shape takes one of them."""
 

@@ -18,6 +18,7 @@ from mvmnix.api import (
 )
 from mvmnix.cli.attached_run import private_option
 from mvmnix.cli.completers import flake_or_image
+from mvmnix.cli.option_hints import refuse_absent
 from mvmnix.cli.options.output_format import OutputFormat, format_options
 from mvmnix.cli.options.plan import MEMORY, VCPUS
 from mvmnix.cli.output import MIB, TERMINAL, table
@@ -27,18 +28,25 @@ from mvmnix.plural import counted
 
 
 class _WarmGroup(click.Group):
-    """Takes what is none of its commands for an image: `mvm warm IMAGE` is `mvm warm make IMAGE`."""
+    """Takes what is none of its commands for an image: `mvm warm IMAGE` is `mvm warm make IMAGE`.
+
+    Raises UsageError for a command that other tools have.
+    """
 
     @override
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         if args and args[0] not in self.commands and args[0] not in ctx.help_option_names:
+            refuse_absent(f"{ctx.command_path} {args[0]}")
             args = ["make", *args]
         return super().parse_args(ctx, args)
 
 
-@click.group(cls=_WarmGroup)
+@click.group(cls=_WarmGroup, subcommand_metavar="IMAGE | COMMAND [ARGS]...")
 def warm() -> None:
-    """Make templates: machines of the same image and shape start from one, and don't boot."""
+    """Make templates: machines of the same image and shape start from one, and don't boot.
+
+    `mvm warm IMAGE` is `mvm warm make IMAGE`, with its options: IMAGE is FLAKE[#ATTR] or image:NAME.
+    """
 
 
 @warm.command()

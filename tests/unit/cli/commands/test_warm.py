@@ -67,6 +67,8 @@ def test_make_is_the_command_that_is_left_out(warm: Station) -> None:
         said = warm.mvm("warm", *words)
         assert (said.code, said.out.startswith("Usage: mvm warm")) == (0, True)
     assert warm.mvm("warm", "nosuch-image:").code == 2
+    assert warm.mvm("warm", "--help").out.startswith("Usage: mvm warm [OPTIONS] IMAGE | COMMAND [ARGS]...")
+    assert "mvm warm IMAGE` is `mvm warm make IMAGE" in warm.mvm("warm", "--help").out
 
 
 def test_each_shape_has_its_own(warm: Station) -> None:
