@@ -215,7 +215,9 @@ def _receipt(stored: StoredMachine, judge: Judge) -> Node:
         return Node("receipt", NodeKind.RECEIPT, "not trusted", verdict, str(digest))
     facts = (*signing(authentic), *_observed(found))
     verdict = _receipt_verdict(stored, found, digest)
-    name = f"of {found.observed.machine}"
+    seen = found.observed
+    start = "cold" if seen.template is None else f"warm (template of the machine {seen.template})"
+    name = f"of {seen.machine}, start: {start}"
     return Node("receipt", NodeKind.RECEIPT, name, verdict, str(digest), authentic.signer.name, facts)
 
 

@@ -57,6 +57,15 @@ def test_a_template_is_made_listed_used_and_removed(warm: Station) -> None:
     assert (listed(warm), files(warm), started(warm, reference)) == ([], [], None)
 
 
+def test_afterwards_show_says_how_a_machine_started(warm: Station) -> None:
+    reference = warm.flake()
+    assert warm.mvm("run", "--name", "web", reference, "--", "true").code == 0
+    assert ", start: cold " in warm.mvm("show", "web").out
+    template = warm.mvm("warm", reference).out.strip()
+    assert warm.mvm("run", "--name", "web", reference, "--", "true").code == 0
+    assert f", start: warm (template of the machine {template}) " in warm.mvm("show", "web").out
+
+
 def test_make_is_the_command_that_is_left_out(warm: Station) -> None:
     reference = warm.flake()
     assert warm.mvm("warm", "make", reference).code == 0
