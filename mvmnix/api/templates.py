@@ -135,5 +135,5 @@ def _has_prefix(key: Digest, text: str) -> bool:
 
 
 def _missing(text: str) -> UsageError:
-    few = f"; of a key, {LEAST_DIGITS} digits are needed" if re.fullmatch("[0-9a-f]+", text) else ""
-    return UsageError(f"there is no template {text!r}", hint=f"mvm warm ls lists them{few}")
+    few = f": of a key, {LEAST_DIGITS} digits are needed" if re.fullmatch("[0-9a-f]+", text) else ""
+    return UsageError(f"there is no template {text!r}{few}", hint="mvm warm ls lists them")

@@ -12,6 +12,7 @@ from typing import Final
 
 from mvmnix.digest import Digest
 from mvmnix.errors import UsageError
+from mvmnix.formats.escaping import shell_command
 from mvmnix.formats.strict import Record, canonical, parse_json, read
 from mvmnix.launch.control.own_directories import SHOWN
 from mvmnix.plan.fields import LEAST_MIB, MOST_MIB, MOST_VCPUS
@@ -79,8 +80,8 @@ class PoolStatus:
     @property
     def remedy(self) -> str:
         """What has machines wait again, in words for the user; "" where nothing went wrong."""
-        shape = f"-c {self.vcpus} -m {self.memory_mib}M"
-        return f"set it anew: mvm pool set image:{self.image} -n {self.count} {shape}" if self.why else ""
+        shape = ("-n", str(self.count), "-c", str(self.vcpus), "-m", f"{self.memory_mib}M")
+        return f"set it anew: {shell_command('mvm', 'pool', 'set', f'image:{self.image}', *shape)}" if self.why else ""
 
 
 @dataclass(frozen=True, slots=True)
