@@ -110,7 +110,7 @@ class MemoryBackend:
     """The memfd, `descriptor`, that a guest's memory is.
 
     With `is_private` the hypervisor reads it and keeps what the guest writes to itself. Without, what the guest writes
-    is in the memfd: servers of its shares read it there, or whoever keeps a guest that is saved.
+    is in the memfd: servers of its shares read it there, or the process that keeps a guest that is saved.
     """
 
     descriptor: int

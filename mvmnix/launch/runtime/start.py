@@ -167,13 +167,13 @@ def start_to_wait(plan: VerifiedPlan, host: Host) -> WaitingMachine:
         if host.kvm.verdict(spec, plan.image.kernel.digest).usable:
             raise UsageError("machines here run under KVM, and none waits for them", hint="start them: they boot fast")
         try:
-            spec, template = warm_spec(plan, host, spec)
+            restored, template = warm_spec(plan, host, spec)
         except NoTemplateError as error:
             raise MvmnixError(str(error), hint="make a template: mvm pool set IMAGE -n N") from error
         finally:
             host.templates.close()
         origin = Origin(template.record, template.salt)
-        preparation = Preparation(host.hypervisor, host.jail, spec, template=template)
+        preparation = Preparation(host.hypervisor, host.jail, restored, template=template)
     observations = _begun(plan, host, preparation, "", "")
     machine = _spawned(observations, preparation, _NO_SERVICES)
     with _ended_unless_ready(machine, observations):

@@ -55,9 +55,7 @@ class ClaimedGuest:
 
 
 #: What each machine has of its own, though it is of the same shape: descriptors, and the counter as it was measured.
-_OWN: Final = frozenset(
-    {"kernel", "initrd", "rootfs", "channel", "console", "monitor", "memory", "restored", "tsc_khz"}
-)
+_OWN: Final = frozenset({"kernel", "initrd", "rootfs", "channel", "console", "monitor", "restored", "tsc_khz"})
 
 
 def _shape(spec: LaunchSpec) -> dict[str, object]:
