@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from mvmnix.digest import Digest
 from mvmnix.errors import UsageError
@@ -16,8 +16,10 @@ from mvmnix.formats.escaping import shell_command
 from mvmnix.formats.strict import Record, canonical, parse_json, read
 from mvmnix.launch.control.own_directories import SHOWN
 from mvmnix.plan.fields import LEAST_MIB, MOST_MIB, MOST_VCPUS
-from mvmnix.plan.plan import Plan
 from mvmnix.system.log import LEVELS
+
+if TYPE_CHECKING:
+    from mvmnix.plan.plan import Plan
 
 #: Machines that may wait together, in all pools of a launcher.
 MOST_WAITING: Final = 32
@@ -91,7 +93,7 @@ class PoolsKept:
     pools: tuple[PoolStatus, ...]
 
 
-def pool_name(plan: Plan) -> bytes:
+def pool_name(plan: "Plan") -> bytes:
     """What a pool is known by whose machines plans of this image and shape may claim, in canonical JSON."""
     return canonical(
         {
