@@ -66,8 +66,8 @@ _ALONE: Final[Mapping[str, _Alone]] = {
 }
 _IN_PLACE: Final[Mapping[str, _InPlace]] = {
     "commands": asking,
-    "instructions": boot_instructions,
     "figures": figures,
+    "instructions": boot_instructions,
     "memory": memory,
     "neighbours": neighbours,
     "network": network,

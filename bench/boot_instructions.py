@@ -34,24 +34,27 @@ def boot_instructions(place: Place, *, rounds: int) -> Iterator[Figure]:
         "only jent_mod_init is skipped": _SKIPPED.sub("initcall_blacklist=jent_mod_init", line),
         "self-tests of ciphers run": line.replace("cryptomgr.notests=1", ""),
     }
-    ours = tuple(_millions(raw, line, raw.directory / "initrd") for _ in range(rounds))
+    ours = _counts(raw, line, rounds)
     yield Figure(_WHAT, "million", ours)
     for name, other in without.items():
-        theirs = tuple(_millions(raw, other, raw.directory / "initrd") for _ in range(rounds))
-        yield Figure(_WHAT, "million", ours, name, theirs)
+        yield Figure(_WHAT, "million", ours, name, _counts(raw, other, rounds))
     with tempfile.NamedTemporaryFile() as packed:
         packed.write(gzip.compress((raw.directory / "initrd").read_bytes(), 9))
         packed.flush()
-        theirs = tuple(_millions(raw, line, Path(packed.name)) for _ in range(rounds))
+        theirs = _counts(replace(raw, initrd=Path(packed.name)), line, rounds)
     yield Figure(_WHAT, "million", ours, "the initrd is compressed", theirs)
 
 
-def _millions(raw: RawQemu, line: str, initrd: Path) -> float:
+def _counts(raw: RawQemu, line: str, rounds: int) -> tuple[float, ...]:
+    return tuple(_millions(raw, line) for _ in range(rounds))
+
+
+def _millions(raw: RawQemu, line: str) -> float:
     told = " ".join(word for word in line.split() if word != "quiet")
     with tempfile.NamedTemporaryFile() as console:
         options = (*_COUNTED, "-serial", f"file:{console.name}")
         image = replace(raw.image, command_line=f"{told} loglevel=7")
-        replace(raw, image=image, initrd=initrd, options=options, tsc_khz=_KHZ).run()
+        replace(raw, image=image, options=options, tsc_khz=_KHZ).run()
         found = _ROOT_IS_OPEN.search(console.read())
     if found is None:
         raise RuntimeError("the guest's kernel said nothing of its root")
