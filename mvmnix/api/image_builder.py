@@ -52,26 +52,27 @@ class ImageBuilder:
 
         Raises UsageError where no image, or more than one, has that name.
         """
-        if isinstance(source, KeptImage):
-            return self._named(source.text)
-        if (kept := self._known(source)) is not None:
-            return kept
-        request = self.request(source)
-        if (kept := self._finished(request.flake, request.attribute)) is not None:
-            return kept
+        found = self._find(source)
+        if not isinstance(found, BuildRequest):
+            return found
         builder = self.builder_image()
-        key = _key(request.flake, request.attribute, _name_of(builder))
+        key = _key(found.flake, found.attribute, _name_of(builder))
         with self._context.building(key.name, self._wait):  # another process may have built it meanwhile
-            return self._kept(key) or self._build(request, builder)
+            return self._kept(key) or self._build(found, builder)
 
     def kept_image(self, source: SourceRef | KeptImage) -> VerifiedImage | None:
         """The image that `image` would return without a build; None where there is none. Raises as that does."""
+        found = self._find(source)
+        return None if isinstance(found, BuildRequest) else found
+
+    def _find(self, source: SourceRef | KeptImage) -> VerifiedImage | BuildRequest:
+        """Return the kept image that is meant, once it verifies; or what is to be built, where there is none."""
         if isinstance(source, KeptImage):
             return self._named(source.text)
         if (kept := self._known(source)) is not None:
             return kept
         request = self.request(source)
-        return self._finished(request.flake, request.attribute)
+        return self._finished(request.flake, request.attribute) or request
 
     def _wait(self) -> None:
         self._progress.notice("the same is being built already: waiting for it")
@@ -252,9 +253,7 @@ def _key(flake: FlakeSource | FoundFlake, attribute: str, builder: str) -> Build
     return BuildKey(flake.nar, flake.directory, attribute, builder)
 
 
-def hold_image(
-    context: Context, source: "SourceRef | KeptImage", stack: ExitStack, progress: Progress
-) -> VerifiedImage:
+def hold_image(context: Context, source: SourceRef | KeptImage, stack: ExitStack, progress: Progress) -> VerifiedImage:
     """Find or build an image, which can't be removed until `stack` is closed. Raises as `ImageBuilder.image` does."""
     stack.enter_context(context.working())
     with open_image_builder(context, progress) as images:
