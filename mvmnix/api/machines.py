@@ -25,8 +25,7 @@ def stop_machines(names: Words, frontend: Frontend = SILENT, *, patience: float 
     names = check_words(names)
     with open_machine_store(frontend) as machines:
         for machine in _ids(machines, names):
-            _warn_of_pool(machines, machine, frontend)
-            _end(machines, machine, Stop(), patience)
+            _end(machines, machine, Stop(), frontend, patience)
             _write_down_ends(frontend)
             yield machine
 
@@ -36,8 +35,7 @@ def kill_machines(names: Words, frontend: Frontend = SILENT) -> Iterator[str]:
     names = check_words(names)
     with open_machine_store(frontend) as machines:
         for machine in _ids(machines, names):
-            _warn_of_pool(machines, machine, frontend)
-            _end(machines, machine, Stop(now=True))
+            _end(machines, machine, Stop(now=True), frontend)
             _write_down_ends(frontend)
             yield machine
 
@@ -52,8 +50,7 @@ def remove_machines(names: Words, frontend: Frontend = SILENT, *, force: bool = 
         for entry in [registry.find_machine(machines, text) for text in names]:
             machine, is_killed = entry.status.machine, force and entry.alive
             if is_killed:
-                _warn_of_pool(machines, machine, frontend)
-                _end(machines, machine, Stop(now=True))
+                _end(machines, machine, Stop(now=True), frontend)
                 _write_down_ends(frontend)
             try:
                 registry.remove(machines, machine)
@@ -98,15 +95,18 @@ def _usage(machines: Directory, entry: MachineEntry, supervisor: int) -> Machine
     )
 
 
-def _end(machines: Directory, machine: str, request: Stop, patience: float = 5.0) -> None:
+def _end(machines: Directory, machine: str, request: Stop, frontend: Frontend, patience: float = 5.0) -> None:
     """Have a machine's supervisor end it; the supervisor is ended where it doesn't in so many seconds.
 
-    One that accepts no calls, as a builder VM's doesn't, is told by a signal. Raises UsageError for one that doesn't
-    run.
+    One that accepts no calls, as a builder VM's doesn't, is told by a signal. Of one that waits in a pool it is said
+    what becomes of the pool. Raises UsageError for one that doesn't run.
     """
     entry = registry.find_machine(machines, machine)
     if entry.supervisor is None:
         raise UsageError(f"the machine {machine!r} isn't running", hint="mvm ps lists the running ones")
+    if entry.is_pooled:
+        removal = registry.pool_removal(entry.status.image)
+        frontend.notice(f"the machine {machine} waits in a pool, which has another take its place until {removal}")
     began = time.monotonic()
     try:
         change(machines, machine, request, seconds=patience)
@@ -114,14 +114,6 @@ def _end(machines: Directory, machine: str, request: Stop, patience: float = 5.0
         left = max(0.0, patience - (time.monotonic() - began))
         if registry.find_machine(machines, machine).alive:
             (registry.kill if request.now else registry.stop)(machines, machine, patience=left)
-
-
-def _warn_of_pool(machines: Directory, machine: str, frontend: Frontend) -> None:
-    """Say of a machine that waits in a pool what becomes of the pool when it is ended."""
-    entry = registry.find_machine(machines, machine)
-    if entry.is_pooled:
-        removal = registry.pool_removal(entry.status.image)
-        frontend.notice(f"the machine {machine} waits in a pool, which has another take its place until {removal}")
 
 
 def _ids(machines: Directory, names: Iterable[str]) -> list[str]:
