@@ -79,7 +79,8 @@ def begin(
     The descriptors stay the caller's.
 
     Raises ConnectionLostError, NotTakenError where it may be sent again; what the other end answered, and what it takes
-    from the caller's own means.
+    from the caller's own means; StopRequestedError where a signal came before a machine was there that is held, for
+    who holds it would call it.
     """
     try:
         yield from connection.send(request, descriptors)
@@ -95,12 +96,17 @@ def begin(
             raise taken.to_error()
         case _:
             raise _unexpected(taken)
+    mode = request.mode if isinstance(request, StartRequest) else None
+    stop: StopRequest | None = None
     while True:
         event = yield from next_event(connection, caller)
-        is_saved = isinstance(request, StartRequest) and request.mode is Mode.SAVED
-        if isinstance(event, Started | Created | PoolsKept) or (isinstance(event, Ended) and is_saved):
+        if isinstance(event, StopRequest):
+            stop = event
+        elif stop is not None and mode is Mode.HELD and isinstance(event, Started):
+            raise StopRequestedError(stop.number)
+        elif isinstance(event, Started | Created | PoolsKept) or (isinstance(event, Ended) and mode is Mode.SAVED):
             return event
-        if event is not None:
+        elif event is not None:
             raise _unexpected(event)
 
 
@@ -110,21 +116,22 @@ def finish(connection: Connection, caller: Caller) -> Steps[Ended]:
         event = yield from next_event(connection, caller)
         if isinstance(event, Ended):
             return event
-        if event is not None:
+        if event is not None and not isinstance(event, StopRequest):
             raise _unexpected(event)
 
 
-def next_event(connection: Connection, caller: Caller) -> Steps[Answer | None]:
+def next_event(connection: Connection, caller: Caller) -> Steps[Answer | StopRequest | None]:
     """Wait for the next packet, and answer it; return what is no question and no notice.
 
-    A signal that a driver raises where it waits (system/stop_signals.py) is handed on: the machine ends as it would by
-    that signal, and so does the conversation. Raises what the other end answered instead.
+    A signal that a driver raises where it waits (system/stop_signals.py) is handed on and returned: the machine ends as
+    it would by that signal, and so does the conversation. Raises what the other end answered instead.
     """
     try:
         packet = yield from connection.receive()
     except StopRequestedError as request:
-        connection.tell(StopRequest(request.number))
-        return None
+        stop = StopRequest(request.number)
+        connection.tell(stop)
+        return stop
     return (yield from _answer(connection, packet, caller))
 
 

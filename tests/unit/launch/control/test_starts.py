@@ -273,6 +273,33 @@ def test_a_signal_while_one_waits_is_handed_on(other: Other) -> None:
     assert other.heard()[0] == StopRequest(2)
 
 
+@pytest.mark.parametrize("mode", [Mode.HELD, Mode.ATTACHED])
+def test_a_signal_that_crosses_the_start(other: Other, mode: Mode) -> None:
+    """Who holds the machine would call it, and hear that it has ended; the command of another one ends by itself."""
+
+    def interrupted(steps: Steps[Answer]) -> Answer:
+        other.say(Taken(7))
+        next(steps)
+        steps.send(frozenset({other.connection.fileno()}))
+        steps.throw(StopRequestedError(15))
+        other.say(STARTED)
+        with pytest.raises(StopIteration) as end:
+            while True:
+                steps.send(frozenset({other.connection.fileno()}))
+        answer: Answer = end.value.value
+        return answer
+
+    starting = begin(other.connection, StartRequest(mode=mode), (), Answering())
+    if mode is Mode.ATTACHED:
+        assert interrupted(starting) == STARTED
+    else:
+        with pytest.raises(StopRequestedError) as stopped:
+            interrupted(starting)
+        assert stopped.value.exit_code == 143
+    other.request()
+    assert other.heard()[0] == StopRequest(15)
+
+
 def test_many_starts_leave_nothing_open(other: Other) -> None:
     with nothing_left_open():
         for _ in range(100):
