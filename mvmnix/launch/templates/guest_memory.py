@@ -12,12 +12,15 @@ from collections.abc import Iterable, Iterator
 from typing import Final
 
 from mvmnix.digest import Digest
+from mvmnix.launch.templates.sealed_stream import PlainStream
 from mvmnix.system import store
 from mvmnix.system.descriptors import reopen
 
 #: Bytes of the pieces in which memory is kept; those that hold nothing but zeros are left out.
 BLOCK: Final = 65536
 _ZEROS: Final = bytes(BLOCK)
+#: Bytes of the offset that precedes each block in a stream.
+_OFFSET: Final = 8
 
 
 def make_shared(size: int, name: str) -> int:
@@ -65,9 +68,26 @@ def digest(pieces: Iterable[tuple[int, bytes]]) -> Digest:
     """SHA-256 over the offset, 8 bytes in big-endian order, and the bytes of each block of `blocks`."""
     found = hashlib.sha256()
     for offset, data in pieces:
-        found.update(offset.to_bytes(8, "big"))
+        found.update(offset.to_bytes(_OFFSET, "big"))
         found.update(data)
     return Digest(found.hexdigest())
+
+
+def pack(pieces: Iterable[tuple[int, bytes]]) -> Iterator[bytes]:
+    """Yield blocks as a stream has them, each behind its offset: the bytes that `digest` is over."""
+    return (offset.to_bytes(_OFFSET, "big") + data for offset, data in pieces)
+
+
+def unpack(stream: PlainStream, size: int) -> Iterator[tuple[int, bytes]]:
+    """Yield the blocks of a memory of `size` bytes from what is left of a stream of `pack`.
+
+    Raises ValueError for a stream that ends within a block, or has a block that isn't within the memory.
+    """
+    while head := stream.most(_OFFSET):
+        offset = int.from_bytes(head, "big")
+        if len(head) != _OFFSET or offset >= size or offset % BLOCK:
+            raise ValueError("it has a block that is not within the memory")
+        yield offset, stream.exactly(min(BLOCK, size - offset))
 
 
 def sealed_copy(pieces: Iterable[tuple[int, bytes]], size: int, expected: Digest, name: str) -> int:

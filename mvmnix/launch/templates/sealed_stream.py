@@ -9,7 +9,7 @@ no stream opens as another one.
 import os
 from collections.abc import Iterable, Iterator
 from itertools import chain, pairwise
-from typing import IO, Final
+from typing import IO, Final, Protocol
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives import hashes
@@ -27,34 +27,67 @@ _TAG: Final = 16
 _MOST: Final = 1 << 20
 
 
-def seal_stream(key: bytes, about: bytes, data: Iterable[bytes], file: IO[bytes]) -> None:
-    """Write `data` to a file, sealed under a key of KEY_BYTES and bound to `about`. Raises OSError, ValueError."""
+class Readable(Protocol):
+    """What a sealed stream is read from."""
+
+    def read(self, size: int, /) -> bytes:
+        """Return so many bytes, or all that is left."""
+
+
+class PlainStream:
+    """Reads exact numbers of bytes of a stream that comes in chunks."""
+
+    def __init__(self, chunks: Iterable[bytes]) -> None:
+        self._chunks = iter(chunks)
+        self._waiting = bytearray()
+
+    def exactly(self, size: int) -> bytes:
+        """Return so many bytes. Raises ValueError at the end of the stream."""
+        found = self.most(size)
+        if len(found) != size:
+            raise ValueError("it ends too early")
+        return found
+
+    def most(self, size: int) -> bytes:
+        """Return so many bytes, or all that is left. Raises ValueError as `open_stream` does."""
+        while len(self._waiting) < size and (chunk := next(self._chunks, None)) is not None:
+            self._waiting += chunk
+        found = bytes(self._waiting[:size])
+        del self._waiting[:size]
+        return found
+
+
+def sealed_chunks(key: bytes, about: bytes, data: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield the bytes of a file that holds `data`, sealed under a key of KEY_BYTES and bound to `about`.
+
+    A chunk is taken from `data` when it is asked for, so the caller may do other things in between. Raises ValueError.
+    """
     salt = os.urandom(_SALT)
     cipher = _cipher(key, salt, about)
-    file.write(_MAGIC + salt)
+    yield _MAGIC + salt
     for number, (chunk, is_last) in enumerate(_marked(_chunks(data))):
-        file.write(cipher.encrypt(_nonce(number, is_last=is_last), chunk, None))
+        yield cipher.encrypt(_nonce(number, is_last=is_last), chunk, None)
 
 
-def open_stream(key: bytes, about: bytes, file: IO[bytes]) -> Iterator[bytes]:
-    """Yield the chunks of a file of `seal_stream`, each once it is known to be what was sealed there.
+def open_stream(key: bytes, about: bytes, file: Readable) -> Iterator[bytes]:
+    """Yield the chunks of a file of `sealed_chunks`, each once it is known to be what was sealed there.
 
     Raises ValueError for any other file, also one that was cut off behind a chunk; then it has yielded what precedes
     that, so nothing is to be used before the end.
     """
-    cipher, begin = _cipher(key, _read_head(file), about), file.tell()
+    cipher, number = _cipher(key, _read_head(file), about), -1
     for number, (sealed, is_last) in enumerate(_marked(iter(lambda: file.read(CHUNK + _TAG), b""))):
         try:
             yield cipher.decrypt(_nonce(number, is_last=is_last), sealed, None)
         except InvalidTag:
             raise ValueError(f"its chunk {number} is not what was sealed") from None
     # a file without a chunk has no last one
-    if file.tell() == begin:
+    if number < 0:
         raise ValueError("it has no chunk")
 
 
 def read_salt(file: IO[bytes]) -> bytes:
-    """Return the salt of a file of `seal_stream`, which no other one has, and go back to its beginning.
+    """Return the salt of a file of `sealed_chunks`, which no other one has, and go back to its beginning.
 
     Raises ValueError for any other file.
     """
@@ -63,7 +96,7 @@ def read_salt(file: IO[bytes]) -> bytes:
     return salt
 
 
-def _read_head(file: IO[bytes]) -> bytes:
+def _read_head(file: Readable) -> bytes:
     """Return the salt, and leave the file where its first chunk begins. Raises ValueError."""
     head = file.read(len(_MAGIC) + _SALT)
     if len(head) != len(_MAGIC) + _SALT or not head.startswith(_MAGIC):

@@ -6,7 +6,7 @@ key, which is its name. What was opened is held by `Held`, where there is one th
 
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain
@@ -17,15 +17,13 @@ from mvmnix.errors import RefusedError
 from mvmnix.launch.templates import guest_memory
 from mvmnix.launch.templates.cold_starts import ColdStarts
 from mvmnix.launch.templates.record import LIMIT, TemplateKey, TemplateRecord
-from mvmnix.launch.templates.sealed_stream import open_stream, read_salt, seal_stream
+from mvmnix.launch.templates.sealed_stream import PlainStream, open_stream, read_salt, sealed_chunks
 from mvmnix.launch.templates.template import Held, Template
 from mvmnix.system import store
 from mvmnix.system.descriptors import reopen
 from mvmnix.system.file_lock import Lock
 from mvmnix.system.private_dirs import Directory
 
-#: What precedes each block of memory in the stream: its offset.
-_OFFSET: Final = 8
 _LENGTH: Final = 4
 _SUFFIX: Final = ".template"
 #: Held while a file takes a name or loses it.
@@ -73,12 +71,12 @@ class Templates:
     def keep(self, record: TemplateRecord, state: bytes, memory: int) -> None:
         """Seal a template, in the place of an older one of its key. Raises OSError."""
         data = record.to_bytes()
-        pieces = (offset.to_bytes(_OFFSET, "big") + block for offset, block in guest_memory.blocks(memory))
+        pieces = guest_memory.pack(guest_memory.blocks(memory))
         head = len(data).to_bytes(_LENGTH, "big") + data + state
         temporary, fd = self._directory.create_temporary(record.key.hex)
         try:
             with os.fdopen(fd, "wb") as file:
-                seal_stream(self._key(), record.key.raw, chain((head,), pieces), file)
+                file.writelines(sealed_chunks(self._key(), record.key.raw, chain((head,), pieces)))
                 file.flush()
                 os.fsync(file.fileno())
                 with self._directory.lock(_LOCK):
@@ -118,7 +116,7 @@ class Templates:
                     return held, True
                 if held is not None:  # of a file that was replaced
                     held.close()
-                return _read(_Source(open_stream(self._key(), digest.raw, file)), salt), False
+                return _read(PlainStream(open_stream(self._key(), digest.raw, file)), salt), False
         except FileNotFoundError:
             self._held.drop(digest)
             self.missed = digest
@@ -159,7 +157,7 @@ class Templates:
                     status = os.fstat(file.fileno())
                     with suppress(ValueError):
                         salt = read_salt(file)
-                        record = _read_record(_Source(open_stream(key, digest.raw, file)))
+                        record = _read_record(PlainStream(open_stream(key, digest.raw, file)))
                         kept = KeptTemplate(record, status.st_size, status.st_mtime)
             except (OSError, RefusedError):
                 continue
@@ -248,54 +246,25 @@ class Templates:
             os.utime(digest.hex + _SUFFIX, dir_fd=self._directory.fd, follow_symlinks=False)
 
 
-class _Source:
-    """Reads exact numbers of bytes of a stream that comes in chunks."""
-
-    def __init__(self, chunks: Iterable[bytes]) -> None:
-        self._chunks = iter(chunks)
-        self._waiting = bytearray()
-
-    def exactly(self, size: int) -> bytes:
-        """Return so many bytes. Raises ValueError at the end of the stream."""
-        found = self.most(size)
-        if len(found) != size:
-            raise ValueError("it ends too early")
-        return found
-
-    def most(self, size: int) -> bytes:
-        """Return so many bytes, or all that is left. Raises ValueError as `open_stream` does."""
-        while len(self._waiting) < size and (chunk := next(self._chunks, None)) is not None:
-            self._waiting += chunk
-        found = bytes(self._waiting[:size])
-        del self._waiting[:size]
-        return found
-
-
-def _read_record(source: _Source) -> TemplateRecord:
+def _read_record(source: PlainStream) -> TemplateRecord:
     length = int.from_bytes(source.exactly(_LENGTH), "big")
     if length > LIMIT:
         raise ValueError("its record is too long")
     return TemplateRecord.from_bytes(source.exactly(length))
 
 
-def _read(source: _Source, salt: bytes) -> Template:
+def _read(source: PlainStream, salt: bytes) -> Template:
     record = _read_record(source)
     state = source.exactly(record.state_bytes)
     if Digest.of(state) != record.state:
         raise ValueError("the state of its devices is not what was kept")
     size = record.memory_mib << 20
-    memory = guest_memory.sealed_copy(_pieces(source, size), size, record.memory, "mvmnix-template")
+    memory = guest_memory.sealed_copy(guest_memory.unpack(source, size), size, record.memory, "mvmnix-template")
     try:
         return Template(record, memory, _sealed_state(state), salt)
     except BaseException:
         os.close(memory)
         raise
-
-
-def _pieces(source: _Source, size: int) -> Iterator[tuple[int, bytes]]:
-    while head := source.most(_OFFSET):
-        offset = int.from_bytes(head, "big")
-        yield offset, source.exactly(min(guest_memory.BLOCK, size - offset) if offset < size else 0)
 
 
 def _sealed_state(data: bytes) -> int:

@@ -9,8 +9,10 @@ from contextlib import contextmanager
 
 import pytest
 
+from mvmnix.digest import Digest
 from mvmnix.launch.templates import guest_memory
-from mvmnix.launch.templates.guest_memory import BLOCK, blocks, digest, sealed_copy
+from mvmnix.launch.templates.guest_memory import BLOCK, blocks, digest, pack, sealed_copy, unpack
+from mvmnix.launch.templates.sealed_stream import PlainStream
 from mvmnix.system import store
 from tests.descriptors import nothing_left_open
 
@@ -182,3 +184,24 @@ def test_what_is_sealed_memory_and_what_is_not() -> None:
         assert not store.is_sealed(partly), "more seals could be added"
     finally:
         os.close(partly)
+
+
+def test_what_was_packed_is_unpacked_and_has_the_digest_of_its_blocks() -> None:
+    packed = b"".join(pack(PIECES))
+    assert Digest.of(packed) == digest(PIECES)
+    assert tuple(unpack(PlainStream([packed[:7], packed[7:]]), SIZE)) == PIECES
+
+
+@pytest.mark.parametrize(
+    "packed",
+    [
+        bytes(7),
+        bytes(8) + bytes(BLOCK - 1),
+        SIZE.to_bytes(8, "big") + bytes(BLOCK),
+        (2**64 - BLOCK).to_bytes(8, "big") + bytes(BLOCK),
+        (1).to_bytes(8, "big") + bytes(BLOCK),
+    ],
+)
+def test_a_block_that_is_cut_off_or_elsewhere(packed: bytes) -> None:
+    with pytest.raises(ValueError, match=r"ends too early|not within the memory"):
+        tuple(unpack(PlainStream([packed]), SIZE))

@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mvmnix.launch.templates import sealed_stream
-from mvmnix.launch.templates.sealed_stream import CHUNK, KEY_BYTES, open_stream, seal_stream
+from mvmnix.launch.templates.sealed_stream import CHUNK, KEY_BYTES, open_stream, sealed_chunks
 
 KEY, OTHER_KEY = bytes(KEY_BYTES), b"\1" * KEY_BYTES
 ABOUT = b"what it is about"
@@ -27,7 +27,7 @@ many = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 def sealed(data: bytes, *, key: bytes = KEY, about: bytes = ABOUT) -> bytes:
     file = io.BytesIO()
-    seal_stream(key, about, [data], file)
+    file.writelines(sealed_chunks(key, about, [data]))
     return file.getvalue()
 
 
@@ -58,7 +58,7 @@ def chunks(stream: bytes) -> tuple[bytes, list[bytes]]:
 @given(st.lists(st.binary(max_size=3 * SMALL), max_size=5))
 def test_what_was_sealed_opens_in_whatever_portions_it_came(portions: list[bytes]) -> None:
     file = io.BytesIO()
-    seal_stream(KEY, ABOUT, portions, file)
+    file.writelines(sealed_chunks(KEY, ABOUT, portions))
     assert opened(file.getvalue()) == b"".join(portions)
 
 
