@@ -126,6 +126,13 @@ class ReasonCode(StrEnum):
     SHARE_UNAVAILABLE = "share-unavailable"
     NETWORK_FORBIDDEN = "network-forbidden"
     NETWORK_UNAVAILABLE = "network-unavailable"
+    # a snapshot
+    SNAPSHOT_DAMAGED = "snapshot-damaged"
+    SNAPSHOT_MISMATCH = "snapshot-mismatch"
+    SNAPSHOT_ROLLBACK = "snapshot-rollback"
+    SNAPSHOT_POLICY = "snapshot-policy"
+    SNAPSHOT_HOST = "snapshot-host"
+    SNAPSHOT_FORBIDDEN = "snapshot-forbidden"
     # the host's own state
     CONFIG_MALFORMED = "config-malformed"
     KEY_PERMISSIONS = "key-permissions"
@@ -168,8 +175,8 @@ class StepResult:
     """What one numbered step of a verification found: no reasons if it passed, or if it could not be taken.
 
     `verifier` says in whose list the number and the name stand: `signature` (provenance/verify/authentication.py),
-    `provenance` (provenance/verify/verify.py), `plan` (launch/gate/verify.py) and `summary`
-    (provenance/verify/summary.py). `within` are the steps of another list that this one consists of.
+    `provenance` (provenance/verify/verify.py), `plan` (launch/gate/verify.py), `snapshot` (launch/gate/snapshot.py)
+    and `summary` (provenance/verify/summary.py). `within` are the steps of another list that this one consists of.
     """
 
     verifier: str

@@ -42,6 +42,15 @@ class HostFile:
     path: str
     digest: Digest
 
+    def value(self) -> Mapping[str, object]:
+        """As it stands in a predicate."""
+        return {"path": self.path, "sha256": self.digest.hex}
+
+    @classmethod
+    def read(cls, record: strict.Record) -> "HostFile":
+        """As `value` wrote it. Raises ValueError."""
+        return cls(record.text("path", _PATH), record.digest())
+
 
 @dataclass(frozen=True, slots=True)
 class Corruption:
@@ -176,6 +185,20 @@ def from_statement(statement: Statement) -> Receipt:
         raise error.refused(ReasonCode.STATEMENT_MALFORMED, "the receipt", hint) from error
 
 
+def additions_value(additions: tuple[Addition, ...]) -> Mapping[str, object]:
+    """What a backend added to the kernel command line, as predicates have it."""
+    return {added.parameter: added.value for added in additions}
+
+
+def read_additions(record: strict.Record) -> tuple[Addition, ...]:
+    """Read what `additions_value` wrote. Raises ValueError."""
+    wanted = [name for name in BackendParameter if record.has(name)]
+    return tuple(
+        Addition(name, record.integer(name, 0, LARGEST_ADDITION) if name.word is None else record.text(name))
+        for name in wanted
+    )
+
+
 def _observed_value(it: Observed) -> Mapping[str, object]:
     value: dict[str, object] = {
         "machine": it.machine,
@@ -185,10 +208,10 @@ def _observed_value(it: Observed) -> Mapping[str, object]:
         "isolation": it.backend.isolation,
         "boundary": it.boundary,
         "accelerator": it.accelerator,
-        "hypervisor": _file_value(it.hypervisor),
-        "firmware": [_file_value(file) for file in it.firmware],
+        "hypervisor": it.hypervisor.value(),
+        "firmware": [file.value() for file in it.firmware],
         "confinement": list(it.confinement),
-        "kernelCommandLineAdditions": {added.parameter: added.value for added in it.additions},
+        "kernelCommandLineAdditions": additions_value(it.additions),
         "endReason": it.reason,
         "startRecord": it.start_record,
         "consoleBytes": it.console_bytes,
@@ -215,10 +238,6 @@ def _observed_value(it: Observed) -> Mapping[str, object]:
     return value
 
 
-def _file_value(it: HostFile) -> Mapping[str, object]:
-    return {"path": it.path, "sha256": it.digest.hex}
-
-
 def _parse(record: strict.Record, subjects: tuple[Subject, ...]) -> Receipt:
     return Receipt(
         subjects=subjects,
@@ -239,10 +258,10 @@ def _observed(record: strict.Record) -> Observed:
         ended=record.time("endedOn"),
         backend=_backend(record),
         accelerator=record.choice("accelerator", Acceleration),
-        hypervisor=record.child("hypervisor", _file),
-        firmware=record.each("firmware", _file, 16),
+        hypervisor=record.child("hypervisor", HostFile.read),
+        firmware=record.each("firmware", HostFile.read, 16),
         confinement=tuple(IsolationLayer(name) for name in record.texts("confinement", _LAYER, len(IsolationLayer))),
-        additions=record.child("kernelCommandLineAdditions", _additions),
+        additions=record.child("kernelCommandLineAdditions", read_additions),
         reason=record.choice("endReason", EndReason),
         corruption=record.child("corruptedBlocks", _corruption) if record.has("corruptedBlocks") else None,
         start_record=record.integer("startRecord", 0, _LARGEST),
@@ -277,18 +296,6 @@ def _backend(record: strict.Record) -> Backend:
 def _usage(record: strict.Record) -> Usage:
     names = ("userMilliseconds", "systemMilliseconds", "peakResidentKiB")
     return Usage(*(record.integer(name, 0, _LARGEST) for name in names))
-
-
-def _file(record: strict.Record) -> HostFile:
-    return HostFile(record.text("path", _PATH), record.digest())
-
-
-def _additions(record: strict.Record) -> tuple[Addition, ...]:
-    wanted = [name for name in BackendParameter if record.has(name)]
-    return tuple(
-        Addition(name, record.integer(name, 0, LARGEST_ADDITION) if name.word is None else record.text(name))
-        for name in wanted
-    )
 
 
 def _corruption(record: strict.Record) -> Corruption:

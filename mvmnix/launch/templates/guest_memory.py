@@ -21,6 +21,7 @@ BLOCK: Final = 65536
 _ZEROS: Final = bytes(BLOCK)
 #: Bytes of the offset that precedes each block in a stream.
 _OFFSET: Final = 8
+_ANOTHER: Final = "the memory is not what was kept"
 
 
 def make_shared(size: int, name: str) -> int:
@@ -103,7 +104,8 @@ def sealed_copy(pieces: Iterable[tuple[int, bytes]], size: int, expected: Digest
         for offset, data in pieces:
             os.pwrite(fd, data, offset)
         store.seal(fd)
-        _must_be(fd, size, expected)
+        _must_have(fd, size)
+        _must_be(digest(blocks(fd)), expected)
         os.fchmod(fd, 0o444)
     except BaseException:
         os.close(fd)
@@ -111,6 +113,35 @@ def sealed_copy(pieces: Iterable[tuple[int, bytes]], size: int, expected: Digest
     return fd
 
 
-def _must_be(fd: int, size: int, expected: Digest) -> None:
-    if os.fstat(fd).st_size != size or digest(blocks(fd)) != expected:
-        raise ValueError("the memory is not what was kept")
+def shared_copy(pieces: Iterable[tuple[int, bytes]], size: int, expected: Digest, name: str) -> int:
+    """Return a memfd with these blocks that a hypervisor under any uid may open and write, as that of `make_shared`.
+
+    Raises ValueError where the blocks have another digest: no other user can open it before that is known. OSError.
+    """
+    fd = os.memfd_create(name, os.MFD_CLOEXEC)
+    try:
+        os.fchmod(fd, 0o600)
+        os.ftruncate(fd, size)
+        _must_be(digest(_written(fd, pieces)), expected)
+        os.fchmod(fd, 0o666)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
+def _written(fd: int, pieces: Iterable[tuple[int, bytes]]) -> Iterator[tuple[int, bytes]]:
+    """Yield the same blocks, each once it is written."""
+    for offset, data in pieces:
+        os.pwrite(fd, data, offset)
+        yield offset, data
+
+
+def _must_have(fd: int, size: int) -> None:
+    if os.fstat(fd).st_size != size:
+        raise ValueError(_ANOTHER)
+
+
+def _must_be(found: Digest, expected: Digest) -> None:
+    if found != expected:
+        raise ValueError(_ANOTHER)

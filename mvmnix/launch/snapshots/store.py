@@ -1,0 +1,388 @@
+"""Keeps snapshots, each in a directory of its own, sealed; opens their memory for machines that go on from them.
+
+`memory.sealed` has the state of the devices and the guest's memory, sealed under a key of the snapshot's own;
+`key.wrapped` is this key, sealed under the host's; both are bound to the snapshot's id. `snapshot.json` is the signed
+statement, `plan.json` the plan's bundle. A directory gets its name when all four are on the disk; until then it has
+another one, is held by its writer, and is removed by a sweep once it isn't. Without its key a snapshot is of no use:
+so that is what a removal takes first.
+"""
+
+import fcntl
+import hashlib
+import io
+import os
+import re
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from typing import Final, Self
+
+from mvmnix.digest import Digest
+from mvmnix.errors import ReasonCode, RefusedError, UnreadableError, UsageError, refuse
+from mvmnix.launch.snapshots.statement import ID, SEALED_FILE, SnapshotClaim
+from mvmnix.launch.templates import guest_memory
+from mvmnix.launch.templates.sealed_stream import KEY_BYTES, PlainStream, open_stream, sealed_chunks
+from mvmnix.provenance.bundle.statement import STATEMENT_LIMIT
+from mvmnix.system.private_dirs import Directory
+from mvmnix.vmm.port import LARGEST_STATE
+
+KEY_FILE: Final = "key.wrapped"
+BUNDLE_FILE: Final = "snapshot.json"
+PLAN_FILE: Final = "plan.json"
+#: Held while a directory takes a name or loses it, and while one is opened.
+_LOCK: Final = "lock"
+_PARTIAL: Final = r"\.[0-9a-f]{12}\.[0-9a-f]{16}\.partial"
+#: Bytes of a wrapped key's file, at most: 32 of the key, and what a sealed stream adds.
+_KEY_LIMIT: Final = 1024
+#: Bytes of a bundle: a statement in base64, which is a third longer, and what is around it; of several of a plan.
+_BUNDLE_LIMIT: Final = 2 * STATEMENT_LIMIT
+_MEMORY_NAME: Final = "mvmnix-snapshot"
+
+
+@dataclass(frozen=True, slots=True)
+class KeptSnapshot:
+    """A snapshot as it lies there, none of it trusted: the statement's bundle, the plan's, the wrapped key.
+
+    `sealed` is a descriptor of the sealed file, for reading. A context manager that owns it.
+    """
+
+    id: str
+    bundle: bytes
+    plan: bytes
+    key: bytes
+    sealed: int
+
+    def close(self) -> None:
+        """Close the descriptor."""
+        os.close(self.sealed)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+@dataclass(frozen=True, slots=True)
+class ListedSnapshot:
+    """A snapshot in a listing: the statement's bundle, b"" where it can't be read; bytes of the sealed file."""
+
+    id: str
+    bundle: bytes
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Seals:
+    """What `Writer.seal` found: digests, and bytes of the sealed file."""
+
+    sealed: Digest
+    size: int
+    key: Digest
+    memory: Digest
+    state: Digest
+
+
+class Writer:
+    """Writes one snapshot; a context manager. What wasn't kept when it ends is removed.
+
+    The digests are there once `seal` is through. Raises ValueError before.
+    """
+
+    def __init__(self, directory: Directory, snapshot: str, host_key: bytes) -> None:
+        """Made by `Snapshots.begin` only."""
+        self._directory = directory
+        self._id = snapshot
+        self._host_key = host_key
+        self._found: _Seals | None = None
+        self._name = f".{snapshot}.{os.urandom(8).hex()}.partial"
+        with directory.lock(_LOCK):  # so that no sweep sees it before it is held
+            self._home = directory.child(self._name)
+            _hold(self._home)
+
+    def seal(self, state: bytes, memory_fd: int) -> Iterator[int]:
+        """Seal the state of the devices and the guest's memory; yield the bytes of the sealed file so far.
+
+        Each step seals 1 MiB; it reads each byte of the memory once, and skips zeros. Raises OSError, also where
+        the disk is full; ValueError for a state of no or too many bytes, or a second call.
+        """
+        if self._found is not None or not 0 < len(state) <= LARGEST_STATE:
+            raise ValueError("a snapshot is sealed once, and has the state of some devices")
+        key, memory, sealed, size = os.urandom(KEY_BYTES), hashlib.sha256(), hashlib.sha256(), 0
+        with os.fdopen(self._home.create_file(SEALED_FILE), "wb") as file:
+            for chunk in sealed_chunks(key, _about(self._id), _plain(state, memory_fd, memory.update)):
+                size += file.write(chunk)
+                sealed.update(chunk)
+                yield size
+            file.flush()
+            os.fsync(file.fileno())
+        wrapped = b"".join(sealed_chunks(self._host_key, _about_key(self._id), [key]))
+        self._write(KEY_FILE, wrapped)
+        found = (Digest(sealed.hexdigest()), size, Digest.of(wrapped), Digest(memory.hexdigest()), Digest.of(state))
+        self._found = _Seals(*found)
+
+    @property
+    def sealed(self) -> tuple[Digest, int]:
+        """The digest of the sealed file, and its size in bytes."""
+        found = self._seals()
+        return found.sealed, found.size
+
+    @property
+    def key(self) -> Digest:
+        """The digest of the wrapped key's file."""
+        return self._seals().key
+
+    @property
+    def memory(self) -> Digest:
+        """The digest of the guest's memory, as `guest_memory.digest` makes it."""
+        return self._seals().memory
+
+    @property
+    def state(self) -> Digest:
+        """The digest of the devices' state."""
+        return self._seals().state
+
+    def keep(self, bundle: bytes, plan: bytes) -> None:
+        """Keep the snapshot with the statement's bundle and the plan's: once this has returned it is there, whole.
+
+        Raises OSError, FileExistsError where there is a snapshot of this id; ValueError before it is sealed, or for
+        bundles that are too large.
+        """
+        self._seals()
+        if max(len(bundle), len(plan)) > _BUNDLE_LIMIT:
+            raise ValueError(f"a bundle has at most {_BUNDLE_LIMIT} bytes")
+        self._write(BUNDLE_FILE, bundle)
+        self._write(PLAN_FILE, plan)
+        self._home.sync()
+        with self._directory.lock(_LOCK):
+            if self._directory.exists(self._id):
+                raise FileExistsError(f"there is a snapshot {self._id}")
+            try:
+                self._directory.rename(self._name, self._id)
+            except BaseException:
+                if not self._directory.exists(self._name):  # whether it would last isn't known: it is removed
+                    self._name = self._id
+                raise
+            self._name = ""
+            self._home.close()  # a removal may hold it from now on
+
+    def close(self) -> None:
+        """Let go of the directory; remove it, unless it was kept. A second call does nothing."""
+        try:
+            if self._name:
+                name, self._name = self._name, ""
+                self._directory.remove_tree(name)
+        finally:
+            self._home.close()
+
+    def _seals(self) -> _Seals:
+        if self._found is None:
+            raise ValueError("the snapshot is not sealed yet")
+        return self._found
+
+    def _write(self, name: str, data: bytes) -> None:
+        with os.fdopen(self._home.create_file(name), "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class Snapshots:
+    """The snapshots of a user. `key` reads the host's sealing key (templates/sealing_key.py)."""
+
+    def __init__(self, directory: Directory, key: Callable[[], bytes]) -> None:
+        """The directory stays the caller's to close."""
+        self._directory = directory
+        self._key = key
+
+    def begin(self, snapshot: str) -> Writer:
+        """Begin to write the snapshot of this id, 12 hexadecimal digits. Raises OSError, RefusedError for the key."""
+        return Writer(self._directory, _checked(snapshot), self._key())
+
+    def open(self, snapshot: str) -> KeptSnapshot:
+        """Open a snapshot; it is the caller's to close.
+
+        Raises UsageError where there is none of this id, RefusedError [snapshot-damaged] for one that lacks something.
+        """
+        with self._directory.share(_LOCK), ExitStack() as stack:
+            try:
+                home = stack.enter_context(self._directory.existing(_checked(snapshot)))
+            except (FileNotFoundError, ValueError):
+                raise UsageError(f"there is no snapshot {snapshot[:80]!r}", hint="mvm snapshot ls") from None
+            try:
+                bundle, plan = (home.read(name, _BUNDLE_LIMIT) for name in (BUNDLE_FILE, PLAN_FILE))
+                key = home.read(KEY_FILE, _KEY_LIMIT)
+                return KeptSnapshot(snapshot, bundle, plan, key, home.open_file(SEALED_FILE))
+            except FileNotFoundError as error:
+                raise _damaged(snapshot, f"it lacks its {error.filename}") from error
+            except UnreadableError as error:
+                raise _damaged(snapshot, str(error)) from error
+
+    def list(self) -> tuple[ListedSnapshot, ...]:
+        """Return what is kept, by id; what a removal left half done is left out."""
+        found = list[ListedSnapshot]()
+        with self._directory.share(_LOCK):
+            for snapshot in self._ids():
+                with self._directory.existing(snapshot) as home:
+                    if home.exists(KEY_FILE):
+                        found.append(_listed(snapshot, home))
+        return tuple(found)
+
+    def remove(self, snapshot: str) -> None:
+        """Remove a snapshot, its key first; one that isn't there is left alone. Raises OSError, RefusedError."""
+        with ExitStack() as stack:
+            with self._directory.lock(_LOCK):
+                try:
+                    home = stack.enter_context(self._directory.existing(_checked(snapshot)))
+                except FileNotFoundError:
+                    return
+                _hold(home)
+                home.remove(KEY_FILE)
+                name = f".{snapshot}.{os.urandom(8).hex()}.partial"
+                self._directory.rename(snapshot, name)
+            self._directory.remove_tree(name)
+
+    def sweep(self) -> tuple[str, ...]:
+        """Remove what killed writers and removals left; return the ids of these snapshots. Raises OSError."""
+        removed = list[str]()
+        with self._directory.lock(_LOCK):
+            for name in self._directory.names():
+                if re.fullmatch(_PARTIAL, name) or (re.fullmatch(ID, name) and not self._has_key(name)):
+                    removed.extend(self._remove_unheld(name))
+        return tuple(removed)
+
+    def restore_memory(self, kept: KeptSnapshot, claim: SnapshotClaim, *, is_shared: bool) -> tuple[int, bytes]:
+        """Return a memfd with the guest's memory, the caller's to close, and the state of its devices.
+
+        Args:
+            kept: The snapshot; its sealed file is read once.
+            claim: What its verified statement says.
+            is_shared: Whether one machine maps the memory shared, and any uid may write to it; else it is sealed, and
+                any number of machines map it privately.
+
+        Raises RefusedError [snapshot-damaged] for bytes that aren't those of the claim: nothing of them is returned.
+        OSError.
+        """
+        try:
+            return _opened(kept, claim, self._unwrap(kept, claim), is_shared=is_shared)
+        except ValueError as error:
+            raise _damaged(kept.id, str(error)) from error
+
+    def _unwrap(self, kept: KeptSnapshot, claim: SnapshotClaim) -> bytes:
+        """Return the snapshot's key. Raises ValueError, RefusedError for the host's key."""
+        if kept.id != claim.id:
+            raise ValueError(f"its statement is about the snapshot {claim.id}")
+        if Digest.of(kept.key) != claim.key:
+            raise ValueError("its key is not the one that its statement names")
+        try:
+            return b"".join(open_stream(self._key(), _about_key(kept.id), io.BytesIO(kept.key)))
+        except ValueError as error:
+            raise ValueError(f"its key doesn't open: {error}") from error
+
+    def _ids(self) -> tuple[str, ...]:
+        return tuple(name for name in self._directory.names() if re.fullmatch(ID, name))
+
+    def _has_key(self, snapshot: str) -> bool:
+        with self._directory.existing(snapshot) as home:
+            return home.exists(KEY_FILE)
+
+    def _remove_unheld(self, name: str) -> Iterator[str]:
+        """Remove a directory that no process holds; yield the snapshot's id if it was removed."""
+        with self._directory.existing(name) as home, suppress(BlockingIOError):
+            _hold(home)
+            home.remove(KEY_FILE)
+            self._directory.remove_tree(name)
+            yield name.split(".")[1] if name.startswith(".") else name
+
+
+class _HashedFile:
+    """A file that is read from its beginning, once, and hashed on the way."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._at = 0
+        self._hash = hashlib.sha256()
+
+    @property
+    def digest(self) -> Digest:
+        """Of what was read so far."""
+        return Digest(self._hash.hexdigest())
+
+    def read(self, size: int, /) -> bytes:
+        """Return so many bytes, or all that is left."""
+        found = bytearray()
+        while len(found) < size and (part := os.pread(self._fd, size - len(found), self._at)):
+            self._at += len(part)
+            found += part
+        self._hash.update(found)
+        return bytes(found)
+
+
+def _opened(kept: KeptSnapshot, claim: SnapshotClaim, key: bytes, *, is_shared: bool) -> tuple[int, bytes]:
+    """Return what `Snapshots.restore_memory` does. Raises ValueError, OSError."""
+    if os.fstat(kept.sealed).st_size != claim.sealed_bytes:
+        raise ValueError("its sealed file has not the size that its statement names")
+    source, size = _HashedFile(kept.sealed), claim.memory_mib << 20
+    stream = PlainStream(open_stream(key, _about(kept.id), source))
+    state = stream.exactly(claim.state_bytes)
+    if Digest.of(state) != claim.state:
+        raise ValueError("the state of its devices is not the one that its statement names")
+    copy = guest_memory.shared_copy if is_shared else guest_memory.sealed_copy
+    return copy(_pieces(stream, size, source, claim.sealed), size, claim.memory, _MEMORY_NAME), state
+
+
+def _pieces(stream: PlainStream, size: int, source: _HashedFile, expected: Digest) -> Iterator[tuple[int, bytes]]:
+    """Yield the blocks of the memory. Raises ValueError at their end, unless the file was this one."""
+    yield from guest_memory.unpack(stream, size)
+    if source.digest != expected:
+        raise ValueError("its sealed file is not the one that its statement is about")
+
+
+def _plain(state: bytes, memory: int, note: Callable[[bytes], object]) -> Iterator[bytes]:
+    """Yield what is sealed; `note` takes the memory's part of it."""
+    yield state
+    for piece in guest_memory.pack(guest_memory.blocks(memory)):
+        note(piece)
+        yield piece
+
+
+def _about(snapshot: str) -> bytes:
+    return b"the memory of the snapshot " + snapshot.encode()
+
+
+def _about_key(snapshot: str) -> bytes:
+    return b"the key of the snapshot " + snapshot.encode()
+
+
+def _checked(snapshot: str) -> str:
+    """Return a snapshot's id. Raises ValueError for what is none, and could be the name of anything."""
+    if not re.fullmatch(ID, snapshot):
+        raise ValueError(f"not the id of a snapshot: {snapshot[:80]!r}")
+    return snapshot
+
+
+def _hold(home: Directory) -> None:
+    """Keep sweeps from a directory until it is closed. Raises BlockingIOError where another process holds it."""
+    fcntl.flock(home.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def _listed(snapshot: str, home: Directory) -> ListedSnapshot:
+    bundle, size = b"", 0
+    with suppress(FileNotFoundError, UnreadableError):
+        bundle = home.read(BUNDLE_FILE, _BUNDLE_LIMIT)
+    with suppress(FileNotFoundError):
+        fd = home.open_file(SEALED_FILE)
+        size = os.fstat(fd).st_size
+        os.close(fd)
+    return ListedSnapshot(snapshot, bundle, size)
+
+
+def _damaged(snapshot: str, why: str) -> RefusedError:
+    hint = f"look who changed it; then mvm snapshot rm {snapshot}"
+    return refuse(ReasonCode.SNAPSHOT_DAMAGED, f"the snapshot {snapshot}", why, hint)
