@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from mvmnix.api import policy_history
 from mvmnix.api.context import Context
@@ -17,7 +17,7 @@ from mvmnix.provenance.identity.trust import Identity, Signer
 from mvmnix.provenance.isolation import Isolation
 from mvmnix.provenance.policy.policy import SERIAL_FILES, PolicyFile, TrustPolicy
 from mvmnix.provenance.policy.policy_files import Files, in_force
-from mvmnix.provenance.policy.rules import BuilderRule, VerifierRule
+from mvmnix.provenance.policy.rules import BuilderRule, Freshness, VerifierRule
 from mvmnix.provenance.trust_toml import show_duration
 from mvmnix.provenance.verify.explain import rule_owners
 
@@ -65,7 +65,7 @@ class Account:
             "importFromDerivation": it.import_from_derivation,
             "requireInclusion": it.trust.require_inclusion,
             "thresholds": {"plans": it.thresholds.plans, "rebuilds": it.thresholds.rebuilds},
-            "freshness": {name: None if bound is None else show_duration(bound) for name, bound in self._bounds()},
+            "freshness": dict(self._bounds()),
             "isolation": str(it.isolation),
             "networkProxy": it.network_proxy,
             "unaskedVerbs": it.unasked_verbs,
@@ -79,9 +79,11 @@ class Account:
         """Signers' names by their fingerprints."""
         return {signer.fingerprint: signer.name for signer in self.policy.signers}
 
-    def _bounds(self) -> Iterator[tuple[str, timedelta | None]]:
+    def _bounds(self) -> Iterator[tuple[str, str | None]]:
         it = self.policy.freshness
-        yield from (("provenance", it.provenance), ("planWindow", it.plan_window), ("planAge", it.plan_age))
+        for name, bound in (("provenance", it.provenance), ("planWindow", it.plan_window), ("planAge", it.plan_age)):
+            yield name, None if bound is None else show_duration(bound)
+        yield "snapshotsNotBefore", None if it.snapshots_not_before is None else show_time(it.snapshots_not_before)
 
     def revoked(self) -> Iterator[Revoked]:
         """What either file revokes."""
@@ -124,14 +126,7 @@ def _stricter(floor: PolicyFile, user: PolicyFile) -> Iterator[str]:
     for name, ours, theirs in (("plans", user.plans, floor.plans), ("rebuilds", user.rebuilds, floor.rebuilds)):
         if (theirs or 1) > (ours or 1):
             yield f"the threshold for {name} is the machine's: {theirs}"
-    pairs = (
-        ("the age of a build", user.freshness.provenance, floor.freshness.provenance),
-        ("a plan's window", user.freshness.plan_window, floor.freshness.plan_window),
-        ("a plan's age", user.freshness.plan_age, floor.freshness.plan_age),
-    )
-    for name, bound, limit in pairs:
-        if limit is not None and bound is None:
-            yield f"the bound on {name} is the machine's: {show_duration(limit)}"
+    yield from _fresher(floor.freshness, user.freshness)
     if user.isolation is None and floor.required_isolation is Isolation.HARDWARE:
         yield f"the required isolation is the machine's: {floor.required_isolation}"
     if user.network_proxy is None and floor.network_proxy is False:
@@ -142,6 +137,20 @@ def _stricter(floor: PolicyFile, user: PolicyFile) -> Iterator[str]:
         yield "that no machine starts from a template is the machine's"
     if user.expires < floor.expires:
         yield f"the user's file expires before the machine's, which does at {show_time(floor.expires)}"
+
+
+def _fresher(floor: Freshness, user: Freshness) -> Iterator[str]:
+    pairs = (
+        ("the age of a build", user.provenance, floor.provenance),
+        ("a plan's window", user.plan_window, floor.plan_window),
+        ("a plan's age", user.plan_age, floor.plan_age),
+    )
+    for name, bound, limit in pairs:
+        if limit is not None and bound is None:
+            yield f"the bound on {name} is the machine's: {show_duration(limit)}"
+    since = floor.snapshots_not_before
+    if since is not None and user.snapshots_not_before is None:
+        yield f"the time since when snapshots count is the machine's: {show_time(since)}"
 
 
 def _signer(it: Signer, policy: TrustPolicy) -> Mapping[str, object]:

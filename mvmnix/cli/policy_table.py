@@ -109,6 +109,8 @@ def _bounds(it: Account) -> Iterator[Row]:
         ("plan's age", policy.freshness.plan_age),
     ):
         yield name, "no bound" if bound is None else f"{show_duration(bound)} at most"
+    since = policy.freshness.snapshots_not_before
+    yield "snapshots", "no bound" if since is None else f"of {show_time(since)} and later"
     yield "isolation", _ISOLATION[policy.isolation]
     yield "network", f"a plan {'may' if policy.network_proxy else 'may not'} have it go out by a proxy"
     yield "verbs", f"a plan of `mvm run` {'may' if policy.unasked_verbs else 'may not'} grant some unasked"

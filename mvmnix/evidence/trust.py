@@ -24,6 +24,7 @@ def policy_node(
     `latest` are the serials that the audit log saw last, if any, or why it can't tell; `clock` why `now` can't be
     relied on, if it can't.
     """
+    since = policy.freshness.snapshots_not_before
     facts = (
         ("serials", ", ".join(f"{name} {number}" for name, number in zip(SERIAL_FILES, policy.serials, strict=True))),
         ("expires", show_time(policy.expires)),
@@ -31,6 +32,7 @@ def policy_node(
         *((f"signer {each.name}", _credential(each)) for each in policy.signers),
         *(_builder(policy)),
         ("cache keys", ", ".join(key.name for key in policy.caches) or "none"),
+        ("snapshots", "no bound" if since is None else f"of {show_time(since)} and later"),
         ("isolation", str(policy.isolation)),
         ("network proxies", "allowed" if policy.network_proxy else "refused"),
         ("unasked verbs", "allowed" if policy.unasked_verbs else "refused"),

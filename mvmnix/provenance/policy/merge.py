@@ -188,6 +188,9 @@ def _bounds(user: PolicyFile, floor: PolicyFile) -> Iterator[str]:
     for name, bound, limit in _durations(user.freshness, floor.freshness):
         if bound is not None and limit is not None and bound > limit:
             yield f"it takes {name} up to {show_duration(bound)}, the floor up to {show_duration(limit)}"
+    since, least = user.freshness.snapshots_not_before, floor.freshness.snapshots_not_before
+    if since is not None and least is not None and since < least:
+        yield f"it takes snapshots of {show_time(since)} and later, the floor of {show_time(least)} and later"
 
 
 def _durations(ours: Freshness, theirs: Freshness) -> Iterator[tuple[str, timedelta | None, timedelta | None]]:

@@ -5,7 +5,7 @@ docs/trust-policy.md has their meaning and how they are written.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from fnmatch import fnmatchcase
 from typing import Final
 
@@ -105,11 +105,16 @@ class Thresholds:
 
 @dataclass(frozen=True, slots=True)
 class Freshness:
-    """How old a build may be, how long a plan's window, how long ago it may have begun; None: without a bound."""
+    """How old things may be; None: without a bound.
+
+    How long ago a build may have ended, how long a plan's window may be, how long ago it may have begun; and since when
+    snapshots count, the time itself included.
+    """
 
     provenance: timedelta | None = None
     plan_window: timedelta | None = None
     plan_age: timedelta | None = None
+    snapshots_not_before: datetime | None = None
 
     def stricter(self, other: "Freshness") -> "Freshness":
         """What satisfies both."""
@@ -117,6 +122,7 @@ class Freshness:
             _shorter(self.provenance, other.provenance),
             _shorter(self.plan_window, other.plan_window),
             _shorter(self.plan_age, other.plan_age),
+            max(filter(None, (self.snapshots_not_before, other.snapshots_not_before)), default=None),
         )
 
 

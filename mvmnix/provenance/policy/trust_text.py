@@ -195,11 +195,15 @@ def _thresholds(record: strict.Record) -> tuple[int | None, int | None]:
 
 
 def _freshness(record: strict.Record) -> Freshness:
+    provenance, window, age = (
+        record.parsed(name, duration, duration("1m")) if record.has(name) else None
+        for name in ("provenance", "plan-window", "plan-age")
+    )
     return Freshness(
-        *(
-            record.parsed(name, duration, duration("1m")) if record.has(name) else None
-            for name in ("provenance", "plan-window", "plan-age")
-        )
+        provenance,
+        window,
+        age,
+        moment(record, "snapshots-not-before") if record.has("snapshots-not-before") else None,
     )
 
 

@@ -103,6 +103,7 @@ rebuilds = 2
 provenance = "90d"
 plan-window = "24h"
 plan-age = "30m"
+snapshots-not-before = 2026-01-01T00:00:00Z
 [[verifiers]]
 signer = "builder"
 id = "urn:example:gate"

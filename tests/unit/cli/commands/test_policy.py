@@ -26,6 +26,9 @@ TRUSTED_ROOT = b"""{"mediaType": "application/vnd.dev.sigstore.trustedroot+json;
                  "keyDetails": "PKIX_ED25519", "validFor": {"start": "2026-01-02T00:00:00Z"}}}]}"""
 
 
+SINCE = "2026-01-01T00:00:00Z"
+
+
 def pinned(station: Station, data: bytes = TRUSTED_ROOT) -> None:
     """A trust root beside the policy, an identity that it certifies, a verifier, and what is revoked."""
     (station.config / "roots").mkdir(mode=0o700, exist_ok=True)
@@ -47,6 +50,7 @@ max-age = "7d"
 min-level = 1
 [freshness]
 plan-window = "36h"
+snapshots-not-before = 2026-01-01T00:00:00Z
 [launch]"""
     policy(station, lambda text: text.replace("[launch]", tables))
     key = Digest.of(OTHER.public.spki).hex
@@ -69,6 +73,7 @@ def test_an_account_for_people(settled: Station) -> None:
     assert any(about == "root" and "no older than 2026-01-02" in text for about, text in shown)
     assert ("verifier", "urn:example:gate by ci: SLSA Build L1 at least, 7d old at most, about *") in shown
     assert ("plan's", "window 36h at most") in shown
+    assert ("snapshots", f"of {SINCE} and later") in shown
     assert ("revoked", f"key {OTHER.public.fingerprint}, 2026-11-25: lost") in shown
     assert any(about == "expires" and text.endswith(" days") for about, text in shown)
 
@@ -87,7 +92,7 @@ def test_an_account_for_machines(settled: Station) -> None:
     assert told["roots"][0]["days"] > 0
     assert {signer["name"]: signer["roles"] for signer in told["signers"]}["ci"] == ["verifier"]
     assert told["verifiers"][0]["maxAge"] == "7d"
-    assert told["freshness"] == {"provenance": None, "planWindow": "36h", "planAge": None}
+    assert told["freshness"] == {"provenance": None, "planWindow": "36h", "planAge": None, "snapshotsNotBefore": SINCE}
     assert (told["expired"], told["narrowed"], told["thresholds"]) == (False, [], {"plans": 1, "rebuilds": 1})
     assert told["revoked"][0]["reason"] == "lost"
     assert settled.mvm("run", settled.flake(), "--", "true").code == 0
@@ -97,7 +102,7 @@ def test_an_account_for_machines(settled: Station) -> None:
 def test_what_the_floor_leaves(settled: Station) -> None:
     (settled.path / "etc").mkdir(mode=0o755)
     floor = settled.path / "etc/trust.toml"
-    table = '[thresholds]\nplans = 2\n[freshness]\nprovenance = "90d"'
+    table = f'[thresholds]\nplans = 2\n[freshness]\nprovenance = "90d"\nsnapshots-not-before = {SINCE}'
     floor.write_text(trusting((settled.config / "trust.toml").read_text(), roles="planner", table=table))
     policy(settled, lambda text: text.replace("level = 1", "level = 0").replace("2037", "2036"))
     told = settled.mvm("policy", "check", "--json").answer("policy")
@@ -107,6 +112,7 @@ def test_what_the_floor_leaves(settled: Station) -> None:
         "the user's file leaves out or narrows the machine's rule for urn:mvmnix:builder:host-nix:1",
         "the threshold for plans is the machine's: 2",
         "the bound on the age of a build is the machine's: 90d",
+        f"the time since when snapshots count is the machine's: {SINCE}",
         "the user's file expires before the machine's, which does at 2037-01-01T00:00:00Z",
     ]
     assert [source["file"] for source in told["sources"]] == ["the machine's", "the user's"]

@@ -1,6 +1,6 @@
 """What a trust.toml may say besides its first rules, how each of it is narrowed by a user's file, and never widened."""
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -47,6 +47,11 @@ CONTAINERS = DEFAULT.replace('isolation = "microvm"', f'isolation = "{Isolation.
 def table(text: str) -> str:
     """The default policy with another table in it."""
     return DEFAULT.replace("[launch]", f"{text}\n[launch]")
+
+
+def since(day: int) -> str:
+    """The default policy, under which snapshots count since that day of January."""
+    return table(f"[freshness]\nsnapshots-not-before = 2026-01-0{day}T00:00:00Z")
 
 
 def key(more: str = "") -> str:
@@ -165,6 +170,9 @@ def test_the_builder_s_image() -> None:
         table('[freshness]\nplan-window = "-1h"'),
         table('[freshness]\nplan-age = "1.5h"'),
         table('[freshness]\nprovenances = "1h"'),
+        table('[freshness]\nsnapshots-not-before = "2026-01-01T00:00:00Z"'),
+        table("[freshness]\nsnapshots-not-before = 2026-01-01"),
+        table("[freshness]\nsnapshots-not-before = 2026-01-01T00:00:00+01:00"),
         # inclusion in a log
         DEFAULT.replace("serial = 1", 'serial = 1\nrequire-inclusion = "yes"'),
         DEFAULT.replace("serial = 1", "serial = 1\nrequire-inclusion = 1"),
@@ -207,6 +215,7 @@ def test_malformed(text: str) -> None:
         (table('[freshness]\nprovenance = "1d"'), table('[freshness]\nprovenance = "25h"')),
         (table('[freshness]\nplan-window = "60m"'), table('[freshness]\nplan-window = "61m"')),
         (table('[freshness]\nplan-age = "1d"'), table('[freshness]\nplan-age = "2d"')),
+        (since(2), since(1)),
         (DEFAULT.replace("expires = 2037", "expires = 2036"), DEFAULT),
         # isolation
         (DEFAULT, CONTAINERS),
@@ -251,6 +260,8 @@ def test_a_user_file_that_widens(floor: str, user: str) -> None:
         (verifier(resources='["oci:*"]'), verifier(resources='["oci:*"]')),
         *((table(text), table(text)) for text in ("[thresholds]\nplans = 2", "[thresholds]\nrebuilds = 2")),
         *((table(f'[freshness]\n{it} = "1d"'),) * 2 for it in ("provenance", "plan-window", "plan-age")),
+        *((since(2), user) for user in (since(2), since(3), DEFAULT)),
+        (DEFAULT, since(1)),
         (verifier(), verifier(max_age='"1d"', min_level="2", resources='["oci:*"]')),
         (DEFAULT, DEFAULT.replace("expires = 2037", "expires = 2036")),
         (DEFAULT.replace("serial = 1", "serial = 9"), DEFAULT),
@@ -335,6 +346,22 @@ def test_either_file_may_refuse(key: str, allowed: str, refused: str) -> None:
         assert not getattr(read(floor, user), field)
     alone = read(None, f"{LEFT_OUT}[launch]\n{key} = false\n")
     assert (getattr(alone, field), alone.isolation) == (False, Isolation.MICROVM)
+
+
+@pytest.mark.parametrize(
+    ("floor", "user", "day"),
+    [
+        (None, DEFAULT, 0),
+        (None, since(1), 1),
+        (since(1), None, 1),
+        (since(2), DEFAULT, 2),
+        (DEFAULT, since(2), 2),
+        (since(2), since(3), 3),
+    ],
+)
+def test_either_file_may_say_since_when_snapshots_count(floor: str | None, user: str | None, day: int) -> None:
+    found = read(floor, user).freshness.snapshots_not_before
+    assert found == (datetime(2026, 1, day, tzinfo=UTC) if day else None)
 
 
 def test_who_requires_hardware() -> None:
