@@ -200,12 +200,13 @@ class Posture(StrEnum):
 
 
 class Verb(StrEnum):
-    """What the host may ask of a running guest, or a guest of the host."""
+    """What the host may ask of a running guest, or a guest of the host; `snapshot` is for the host alone to answer."""
 
     EXEC = "exec"
     STREAM = "stream"
     SHELL = "shell"
     COPY = "copy"
+    SNAPSHOT = "snapshot"
 
 
 class DirectoryOrder(StrEnum):

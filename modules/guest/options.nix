@@ -55,8 +55,8 @@ in
   scratchMiB = { must = "be between 1 and 1048576"; is = between 1 1048576; };
   posture = { must = "be \"dev\" or \"sealed\""; is = v: builtins.elem v [ "dev" "sealed" ]; };
   verbs = {
-    must = "be a list of \"exec\", \"shell\", \"copy\" and \"stream\"";
-    is = v: isList v && all (x: builtins.elem x [ "exec" "shell" "copy" "stream" ]) v;
+    must = "be a list of \"exec\", \"shell\", \"copy\", \"stream\" and \"snapshot\"";
+    is = v: isList v && all (x: builtins.elem x [ "exec" "shell" "copy" "stream" "snapshot" ]) v;
   };
   systemCalls = {
     must = "be \"default\", \"strict\" or \"namespaces\"";

@@ -119,7 +119,7 @@ class Sandbox:
 
     @property
     def verbs(self) -> frozenset[str]:
-        """What its plan grants, of "exec", "shell" and "copy"."""
+        """What its plan grants, of "exec", "shell", "copy" and "snapshot"."""
         return frozenset(map(str, self._machine.verbs))
 
     @overload

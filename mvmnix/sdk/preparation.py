@@ -46,7 +46,8 @@ class SandboxOptions(TypedDict, total=False):
     network: Sequence[NetworkPart]
     secrets: Sequence[Secret]
     verbs: Words
-    """Of "exec", "shell", "copy"; by default all that the image offers, but none beside secrets (docs/adr/0047)."""
+    """Of "exec", "shell", "copy", "snapshot"; by default the first three, as far as the image offers them,
+    but none beside secrets (docs/adr/0047)."""
     labels: Mapping[str, str]
     memory_mib: int
     vcpus: int
@@ -81,7 +82,7 @@ class SandboxOptions(TypedDict, total=False):
 
 
 #: What a program may be granted.
-_VERBS: Final = (Verb.EXEC, Verb.SHELL, Verb.COPY)
+_VERBS: Final = (Verb.EXEC, Verb.SHELL, Verb.COPY, Verb.SNAPSHOT)
 #: Arguments that are fields of a plan's limits as they are.
 _LIMITS: Final = ("tasks", "cpu_percent", "cpu_weight", "console_kib", "output_kib", "shared_kib")
 

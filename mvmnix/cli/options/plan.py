@@ -215,7 +215,7 @@ _VERBS: Final = click.option(
     "verbs",
     multiple=True,
     # streams go to ports, which have no option; what serves some makes a plan for them
-    type=EnumChoice((Verb.EXEC, Verb.SHELL, Verb.COPY)),
+    type=EnumChoice((Verb.EXEC, Verb.SHELL, Verb.COPY, Verb.SNAPSHOT)),
     help="Grant this verb, if the image offers it, and none that is not named. May be repeated.",
 )
 _LABELS: Final = click.option(

@@ -24,6 +24,7 @@ _SPACE = "reversed directories need 128 MiB to 1 TiB of scratch"
 _TAG: Final = re.compile(r"[a-z0-9]{1,16}")
 _SHARE_KINDS: Final = {ShareKind.VIRTIOFS: 1, ShareKind.EROFS: 2}
 _HOSTNAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+#: Of the verbs that a guest is told; the others are nothing to it.
 _VERB_BITS = {Verb.EXEC: 1, Verb.STREAM: 2, Verb.SHELL: 4, Verb.COPY: 8}
 #: In the same word: writable directories list in reverse. For that, the agent makes a file system in whole groups.
 _REVERSED = 0x10000
@@ -264,7 +265,8 @@ class GuestConfig:
         wishes = (_REVERSED if self.order is DirectoryOrder.REVERSED else 0) + (_SECRETS if files else 0)
         wishes += _SHARES if self.shares else 0
         wishes += (_LIMITS if self._limited else 0) + (_DATA if self.data else 0) + (_NETWORK if self.network else 0)
-        out.pack("III", self.owner.uid, self.owner.gid, wishes + sum(_VERB_BITS[verb] for verb in self.verbs))
+        wishes += sum(bit for verb, bit in _VERB_BITS.items() if verb in self.verbs)
+        out.pack("III", self.owner.uid, self.owner.gid, wishes)
         out.string(self.hostname).strings(self.writable).pack("I", len(self.ports))
         out.pack("H" * len(self.ports), *self.ports)
         if files:

@@ -27,7 +27,9 @@ def workload(*argv: str) -> Workload:
     return Workload(argv, {"PATH": "/bin"}, "/", USER)
 
 
-def config(*, verbs: frozenset[Verb] = frozenset(Verb), ports: tuple[int, ...] = (80,)) -> GuestConfig:
+def config(
+    *, verbs: frozenset[Verb] = frozenset(Verb) - {Verb.SNAPSHOT}, ports: tuple[int, ...] = (80,)
+) -> GuestConfig:
     return GuestConfig("guest", 1, bytes(32), 4096, USER, ("/tmp",), verbs, ports, workload("echo", "planned"))
 
 

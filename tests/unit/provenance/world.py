@@ -115,7 +115,7 @@ def manifest_value(*, kernel: bytes, initrd: bytes, rootfs: bytes, tree: Verity,
         "memoryMiB": 128,
         "scratchMiB": 16,
         "posture": "dev",
-        "verbs": ["exec", "stream", "shell", "copy"],
+        "verbs": ["exec", "stream", "shell", "copy", "snapshot"],
         "writable": [],
         "sources": [{"uri": it.uri, "name": it.name, "sha256": it.digest.hex} for it in (DEB,)],
     }

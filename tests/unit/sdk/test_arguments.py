@@ -142,7 +142,7 @@ def test_an_argument_of_another_type_is_named_and_not_repeated(options: Any, wor
     ("options", "words"),
     [
         ({"accelerator": "gpu"}, "accelerator is 'gpu', and not 'any' or 'kvm' or 'tcg'"),
-        ({"verbs": ["exec", "run"]}, "verbs[1] is 'run', and not 'exec' or 'shell' or 'copy'"),
+        ({"verbs": ["exec", "run"]}, "verbs[1] is 'run', and not 'exec' or 'shell' or 'copy' or 'snapshot'"),
         ({"idle_timeout": 0}, "idle_timeout is 0, and not a number of seconds above 0"),
         ({"memory_mib": 0}, "memory_mib is 0, and not a number from 96 to 1048576"),
         ({"vcpus": 0}, "vcpus is 0, and not a number from 1 to 64"),

@@ -67,7 +67,7 @@ def config(**changes: object) -> GuestConfig:
         "scratch": 1 << 20,
         "owner": USER,
         "writable": ("/tmp", "/var/tmp"),
-        "verbs": frozenset(Verb),
+        "verbs": frozenset(Verb) - {Verb.SNAPSHOT},
         "ports": (80, 8080),
         "workload": WORK,
         "timeout_ms": 5000,
@@ -436,3 +436,7 @@ def test_secrets_out_of_bounds(changes: dict[str, object]) -> None:
 )
 def test_which_agents_bind_disks_late(agent: str, is_late: bool) -> None:
     assert Hello(2, agent, "6.12").binds_disks_late is is_late
+
+
+def test_no_guest_is_told_of_snapshots() -> None:
+    assert config(verbs=frozenset(Verb)).encode() == config(verbs=frozenset(Verb) - {Verb.SNAPSHOT}).encode()
