@@ -204,6 +204,7 @@ _FORBIDDEN: Final = frozenset(
         ReasonCode.STATE_LOCATION,
         ReasonCode.HARDWARE_REQUIRED,
         ReasonCode.TEMPLATE_FORBIDDEN,
+        ReasonCode.SNAPSHOT_FORBIDDEN,
         *(code for code in ReasonCode if code.startswith("policy-")),
     }
 )

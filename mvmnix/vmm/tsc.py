@@ -21,6 +21,8 @@ _CODE = bytes.fromhex("0f31 48c1e220 4809d0 c3")
 _SHORTEST = 0.002
 #: kHz. Outside of it something else was measured.
 PLAUSIBLE = range(200_000, 10_000_001)
+#: A counter's frequency differs by so much of it between measurements: one part of so many.
+_TOLERANCE = 300
 _ATTEMPTS = 5
 
 
@@ -43,6 +45,15 @@ def frequency(first: Reading, second: Reading) -> int:
     if khz not in PLAUSIBLE:
         raise ValueError(f"{khz} kHz is not a frequency of a time stamp counter")
     return khz
+
+
+def is_same_frequency(told: int, measured: int) -> bool:
+    """Whether what was measured, in kHz, is the frequency that a guest was told, as far as measurements agree.
+
+    >>> is_same_frequency(2_600_000, 2_608_000), is_same_frequency(2_600_000, 2_609_000)
+    (True, False)
+    """
+    return abs(measured - told) <= told // _TOLERANCE
 
 
 class TscClock:

@@ -18,9 +18,10 @@ OUTPUT_WINDOW = 1024 * 1024
 MAX_STREAMS = 64
 #: Longest text in HELLO and FAILED, in bytes.
 MAX_TEXT = 1024
-#: An agent's version, and the first one that binds disks late (docs/channel.md).
+#: An agent's version, the first one that binds disks late, and the first one that freezes commands (docs/channel.md).
 _VERSION = r"[0-9]{1,9}(\.[0-9]{1,9}){2}"
 _BINDS_LATE = (0, 2, 0)
+_FREEZES = (0, 3, 0)
 
 
 class FrameKind(IntEnum):
@@ -112,7 +113,15 @@ class Hello(ControlFrame):
     @property
     def binds_disks_late(self) -> bool:
         """Whether the agent, as it says, has the kernel know no disk before CONFIG but that of the root."""
-        return re.fullmatch(_VERSION, self.agent) is not None and tuple(map(int, self.agent.split("."))) >= _BINDS_LATE
+        return self._is_at_least(_BINDS_LATE)
+
+    @property
+    def freezes_commands(self) -> bool:
+        """Whether the agent, as it says, knows FREEZE and THAW."""
+        return self._is_at_least(_FREEZES)
+
+    def _is_at_least(self, version: tuple[int, int, int]) -> bool:
+        return re.fullmatch(_VERSION, self.agent) is not None and tuple(map(int, self.agent.split("."))) >= version
 
     @override
     def payload(self) -> bytes:

@@ -1,7 +1,6 @@
 """Says whether a machine can start warm: from a template of its image and shape, or why not."""
 
 from dataclasses import replace
-from typing import Final
 
 from mvmnix.formats.escaping import shell_command
 from mvmnix.launch.agent.frames import PROTOCOL_VERSION
@@ -15,9 +14,7 @@ from mvmnix.plan.share import ShareKind
 from mvmnix.sandbox.trusted_executables import program_identity
 from mvmnix.system.procfs import boot_id
 from mvmnix.vmm.port import Acceleration, LaunchSpec, MemoryBackend
-
-#: A counter's frequency differs by so much of it between measurements (vmm/tsc.py): one part of so many.
-_TOLERANCE: Final = 300
+from mvmnix.vmm.tsc import is_same_frequency
 
 
 def template_key(plan: VerifiedPlan, host: Host, spec: LaunchSpec) -> TemplateKey:
@@ -84,6 +81,5 @@ def warm_spec(plan: VerifiedPlan, host: Host, spec: LaunchSpec) -> tuple[LaunchS
 
 def check_told(template: TemplateRecord, spec: LaunchSpec) -> None:
     """Check that the host's counter has the frequency that the guest was told. Raises NoTemplateError."""
-    told = template.tsc_khz
-    if abs(spec.tsc_khz - told) > told // _TOLERANCE:
+    if not is_same_frequency(template.tsc_khz, spec.tsc_khz):
         raise NoTemplateError("the host's time stamp counter has another frequency than when the template was made")

@@ -469,6 +469,17 @@ ELSEWHERE: Final[Mapping[Code, str]] = {
     Code.NETWORK_UNAVAILABLE: (
         "tests/hostile/network/test_published_ports.py::test_a_published_port_leads_into_the_guest_alone"
     ),
+    Code.SNAPSHOT_DAMAGED: f"{TESTS}/launch/snapshots/test_store.py::test_a_file_that_was_changed",
+    **dict.fromkeys(
+        (
+            Code.SNAPSHOT_MISMATCH,
+            Code.SNAPSHOT_ROLLBACK,
+            Code.SNAPSHOT_POLICY,
+            Code.SNAPSHOT_HOST,
+            Code.SNAPSHOT_FORBIDDEN,
+        ),
+        f"{TESTS}/launch/gate/test_snapshot.py::test_a_snapshot_of_this_host_and_policy",
+    ),
     Code.CALLER_REFUSED: f"{TESTS}/launch/control/test_caller_check.py::test_a_process_like_this_one_may_do_both",
     Code.NAMESPACE_UNUSABLE: f"{TESTS}/system/test_unmapped_owners.py::test_an_ordinary_process_passes",
 }
