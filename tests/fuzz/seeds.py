@@ -43,6 +43,8 @@ from mvmnix.launch.agent.stream_frames import (
     Window,
 )
 from mvmnix.launch.agent.transport import encode
+from mvmnix.launch.snapshots.statement import snapshot_statement
+from mvmnix.launch.templates.guest_memory import BLOCK, pack
 from mvmnix.machines.exit_status import End, Step
 from mvmnix.model import SystemCalls
 from mvmnix.plan.secret_reference import Secret, SecretTarget
@@ -50,11 +52,12 @@ from mvmnix.plan.share import ShareKind
 from tests.fuzz.control_seeds import control
 from tests.fuzz.network_seeds import client_hello, http, resolver
 from tests.unit.launch.channel_house import config, workload
+from tests.unit.launch.snapshots.kept import claim_of
 
 HERE = Path(__file__).parent
-CHANNEL, AGENT, CONVERSATION, CLIENT_HELLO, RESOLVER, HTTP, CONTROL = (
+CHANNEL, AGENT, CONVERSATION, CLIENT_HELLO, RESOLVER, HTTP, CONTROL, SNAPSHOT = (
     HERE / "corpus" / name
-    for name in ("channel", "agent", "conversation", "client-hello", "resolver", "http", "control")
+    for name in ("channel", "agent", "conversation", "client-hello", "resolver", "http", "control", "snapshot")
 )
 
 
@@ -155,6 +158,15 @@ def conversation() -> Iterator[tuple[str, bytes]]:
     yield "shutdown-first", b"\0" + encode(Shutdown(0)) + good + encode(Run(1))
 
 
+def snapshot() -> Iterator[tuple[str, bytes]]:
+    """What is signed about a snapshot, or packed in one, behind the byte that says which."""
+    yield "claim", b"\0" + snapshot_statement(claim_of()).to_bytes()
+    yield "claim-of-a-machine-that-ended", b"\0" + snapshot_statement(claim_of(parent="", ended_with=True)).to_bytes()
+    yield "claim-with-secrets", b"\0" + snapshot_statement(claim_of(secrets=("1", "2"), additions=())).to_bytes()
+    yield "blocks", b"\1" + b"".join(pack(((BLOCK, b"\2" * 100),)))
+    yield "no-block", b"\1"
+
+
 #: Each corpus, and what makes its seeds.
 CORPORA = {
     CHANNEL: channel,
@@ -164,6 +176,7 @@ CORPORA = {
     RESOLVER: resolver,
     HTTP: http,
     CONTROL: control,
+    SNAPSHOT: snapshot,
 }
 
 

@@ -219,3 +219,18 @@ def test_a_fault_in_a_parser_of_the_network_is_found(
     assert done.returncode != 0
     assert "Uncaught Python exception" in done.stderr + done.stdout
     assert shown in done.stderr + done.stdout
+
+
+def test_the_readers_of_a_snapshot(tmp_path: Path) -> None:
+    done = fuzz(tmp_path, sys.executable, TARGETS / "snapshot_target.py", "-max_len=66000", corpus=seeds.SNAPSHOT)
+    assert done.returncode == 0, done.stderr[-4000:]
+    assert executed(done) >= len(list(seeds.SNAPSHOT.iterdir()))
+
+
+def test_a_claim_that_is_not_refused_in_order_is_found(tmp_path: Path) -> None:
+    text = "except strict.MalformedError as error:\n        raise error.refused"
+    copy = copied(tmp_path, "launch/snapshots/statement.py", text, text.replace("strict.MalformedError", "KeyError"))
+    argv = (sys.executable, copy / "tests" / "fuzz" / "snapshot_target.py")
+    done = fuzz(tmp_path, *argv, corpus=seeds.SNAPSHOT, house=copy, how=SEARCH)
+    assert done.returncode != 0
+    assert "MalformedError" in done.stderr + done.stdout
