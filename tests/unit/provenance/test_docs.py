@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from mvmnix.errors import ReasonCode
-from mvmnix.launch.gate import verify
+from mvmnix.launch.gate import snapshot, verify
 from mvmnix.plan import kernel_command_line
 from mvmnix.plan import plan as plans
 from mvmnix.provenance.identity import transparency
@@ -35,6 +35,7 @@ def steps(text: str) -> dict[str, list[str]]:
     [
         ("## Who signed it", authentication),
         ("## The plan", verify),
+        ("## A snapshot", snapshot),
         ("## The provenance", provenance_verify),
         ("## A summary", summary),
     ],
