@@ -214,7 +214,7 @@ class Snapshots:
             try:
                 home = stack.enter_context(self._directory.existing(_checked(snapshot)))
             except (FileNotFoundError, ValueError):
-                raise UsageError(f"there is no snapshot {snapshot[:80]!r}", hint="mvm snapshot ls") from None
+                raise UsageError(f"there is no snapshot {snapshot[:80]!r}", hint="name one that is kept here") from None
             try:
                 bundle, plan = (home.read(name, _BUNDLE_LIMIT) for name in (BUNDLE_FILE, PLAN_FILE))
                 key = home.read(KEY_FILE, _KEY_LIMIT)
@@ -384,5 +384,5 @@ def _listed(snapshot: str, home: Directory) -> ListedSnapshot:
 
 
 def _damaged(snapshot: str, why: str) -> RefusedError:
-    hint = f"look who changed it; then mvm snapshot rm {snapshot}"
+    hint = "find out who changed it; then remove it"
     return refuse(ReasonCode.SNAPSHOT_DAMAGED, f"the snapshot {snapshot}", why, hint)
