@@ -29,7 +29,7 @@ BROAD = re.compile(
     r"impossible to|instant(ly)? boot|unbreakable|unhackable|100 ?% (safe|secure)|bulletproof|military", re.IGNORECASE
 )
 #: What is not there yet, by a word that would name it, where a document speaks of it as a feature.
-NOT_YET = re.compile(r"\b(snapshots?|Firecracker|Cloud Hypervisor|PKCS#11|microvm\.nix)\b")
+NOT_YET = re.compile(r"\b(Firecracker|Cloud Hypervisor|PKCS#11|microvm\.nix)\b")
 LABELS = re.compile(r"Planned|Preview|in this version|not among the goals|Not among", re.IGNORECASE)
 
 
