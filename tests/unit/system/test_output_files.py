@@ -347,6 +347,7 @@ WRITERS: Final = {
     "sandbox/uid_pool.py": "a lease file, by its descriptor",
     "system/store.py": "Directory.rename, and in a directory that is held",
     "launch/templates/store.py": "Directory.rename, as system/store.py",
+    "launch/snapshots/store.py": "Directory.create_file in a directory of a name drawn at random, and Directory.rename",
     "system/trusted_path.py": "the directories of private_dirs.py",
     # temporary directories, whose place temporary.py has judged, under names of tempfile's
     "builder/host_build.py": "a temporary directory",
