@@ -1,10 +1,13 @@
-// Keeps the guest's clock at the host's.
+// Estimates how far the host's clock is before the guest's own.
 #ifndef AGENT_CLOCK_H
 #define AGENT_CLOCK_H
 
 #include <stdbool.h>
 #include <stdint.h>
-#include <sys/types.h>
+#include <time.h>
+
+// In nanoseconds.
+#define SECOND INT64_C(1000000000)
 
 // What readings of the host's clock come to: how far it is before CLOCK_MONOTONIC, in nanoseconds. Begins with zeros.
 struct clock_estimate {
@@ -17,11 +20,8 @@ struct clock_estimate {
     bool is_known;
 };
 
-// Start the process that sets the clock, before the agent knows a secret or opens a port; -1 with error_set() called.
-int clock_start(void);
-// Its number, 0: none.
-pid_t clock_process(void);
-// It is this time now, by the host's clock: Unix time in nanoseconds, less than 2^63.
+int64_t clock_read(clockid_t clock);
+// It is this time now, by the host's clock: Unix time in nanoseconds, less than 2^63. The guest's is set if need be.
 void clock_take(uint64_t time_ns);
 // Take a reading at `now` by CLOCK_MONOTONIC, pure; whether `offset` has changed. A reading is late by as long as it was
 // under way, and never early: a greater one counts at once, and smaller ones, a second apart, when there were eight, by

@@ -5,10 +5,10 @@
 #include <stdlib.h>
 #include <sys/wait.h>
 
-#include "clock.h"
 #include "command.h"
 #include "errors.h"
 #include "exit_report.h"
+#include "keeper.h"
 #include "protocol.h"
 #include "sessions.h"
 #include "verbs.h"
@@ -46,7 +46,7 @@ static struct command *find_pid(pid_t pid)
 // Or the agent's own.
 static bool is_main_process(pid_t pid)
 {
-    return pid == clock_process() || find_pid(pid) != NULL;
+    return pid == keeper_process() || find_pid(pid) != NULL;
 }
 
 static void remove_command(struct command *command)

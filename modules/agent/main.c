@@ -16,6 +16,7 @@
 #include "errors.h"
 #include "ext4.h"
 #include "filter.h"
+#include "keeper.h"
 #include "link.h"
 #include "memory.h"
 #include "mount_points.h"
@@ -26,7 +27,7 @@
 
 static void serve_machine(void)
 {
-    if (boot_prepare() != 0 || clock_start() != 0) {
+    if (boot_prepare() != 0 || keeper_start() != 0) {
         log_error(error_text());
         return;
     }

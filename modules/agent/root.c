@@ -3,19 +3,17 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/random.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "data_disk.h"
 #include "disk.h"
 #include "errors.h"
 #include "files.h"
+#include "keeper.h"
 #include "kmodules.h"
 #include "link.h"
 #include "memory.h"
@@ -49,38 +47,15 @@ int root_mount(void)
     return mount_on("erofs", mapped, ROOT, MS_RDONLY | QUIET, NULL);
 }
 
-// The kernel credits these bytes, since the host drew them for this machine and boot alone.
-static int add_entropy(const struct config *config)
+// Before anything else: what the machine makes from here on draws on it.
+static int renew(const struct config *config)
 {
-    union {
-        struct rand_pool_info info;
-        uint8_t bytes[sizeof(struct rand_pool_info) + ENTROPY_BYTES];
-    } pool;
-    pool.info.entropy_count = 8 * ENTROPY_BYTES;
-    pool.info.buf_size = ENTROPY_BYTES;
-    memcpy(pool.bytes + sizeof(struct rand_pool_info), config->entropy, ENTROPY_BYTES);
-    int fd = open("/dev/urandom", O_RDWR | O_CLOEXEC);
-    if (fd < 0)
-        return error_set_errno("/dev/urandom");
-    int result = 0;
-    if (ioctl(fd, RNDADDENTROPY, &pool) != 0 || ioctl(fd, RNDRESEEDCRNG) != 0)
-        result = error_set_errno("can't add entropy");
-    (void)close(fd);
-    explicit_bzero(&pool, sizeof pool);
+    struct renewal renewal = {.time_ns = config->time_ns};
+    memcpy(renewal.entropy, config->entropy, ENTROPY_BYTES);
+    memcpy(renewal.hostname, config->hostname, sizeof renewal.hostname);
+    int result = keeper_renew(&renewal);
+    explicit_bzero(&renewal, sizeof renewal);
     return result;
-}
-
-static int set_clock_and_name(const struct config *config)
-{
-    const struct timespec now = {
-        .tv_sec = (time_t)(config->time_ns / 1000000000u),
-        .tv_nsec = (long)(config->time_ns % 1000000000u),
-    };
-    if (clock_settime(CLOCK_REALTIME, &now) != 0)
-        return error_set_errno("can't set the clock");
-    if (sethostname(config->hostname, strlen(config->hostname)) != 0)
-        return error_set_errno("can't set the host name");
-    return 0;
 }
 
 static int mount_kernel_file_systems(void)
@@ -175,7 +150,7 @@ static int join_network(const struct config *config)
 int root_configure(const struct config *config)
 {
     uint64_t memory = 0;
-    if (add_entropy(config) != 0 || set_clock_and_name(config) != 0 || memory_available(&memory) != 0)
+    if (renew(config) != 0 || memory_available(&memory) != 0)
         return -1;
     memory = memory_for_commands(memory);
     if (mount_points_make(config, ROOT) != 0)

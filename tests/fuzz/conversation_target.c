@@ -13,6 +13,7 @@
 #include "confine.h"
 #include "conversation.h"
 #include "errors.h"
+#include "keeper.h"
 #include "protocol.h"
 #include "pty.h"
 #include "sessions.h"
@@ -58,7 +59,7 @@ void streams_close(void)
     require_ready();
 }
 
-pid_t clock_process(void)
+pid_t keeper_process(void)
 {
     require_ready();
     return 0;
