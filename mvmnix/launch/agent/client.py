@@ -4,6 +4,7 @@ import socket
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from enum import Enum, auto
 from functools import partial
 
 from mvmnix.audit.tally import Tally
@@ -27,12 +28,17 @@ from mvmnix.launch.agent.frames import (
     ControlFrame,
     Failed,
     Frame,
+    Freeze,
+    Frozen,
     GuestFailure,
     Hello,
+    NotFrozen,
     Ping,
     Pong,
     Ready,
     Shutdown,
+    Thaw,
+    Thawed,
     Time,
 )
 from mvmnix.launch.agent.port_forward import Connection, ServiceFactory
@@ -49,6 +55,15 @@ def _never() -> bool:
     return False
 
 
+class _Workload(Enum):
+    """Whether the guest's commands run: FREEZE was sent, FROZEN came, THAW was sent, and THAWED ends it."""
+
+    RUNS = auto()
+    FREEZING = auto()
+    FROZEN = auto()
+    THAWING = auto()
+
+
 class Channel:
     """A conversation: hello, configure, then commands, pings and the guest's connections, then shutdown.
 
@@ -57,7 +72,9 @@ class Channel:
     conversation ended; after that every call raises it. Nothing is raised from within the loop's callbacks.
 
     Connections that a service refuses are counted in `tally` under `port-NUMBER-refused`. `hello` is what the guest
-    said before it was saved, where it was.
+    said before it was saved, where it was. `restored` is the configuration of a guest that was saved while its commands
+    stood frozen, and goes on from there: until `start_thaw` nothing is possible but `shutdown`, and once that was
+    answered it is as ready. Raises ValueError for an agent or ports that can't be so.
     """
 
     def __init__(
@@ -68,6 +85,7 @@ class Channel:
         services: Mapping[int, ServiceFactory] = _NO_SERVICES,
         tally: Tally | None = None,
         hello: Hello | None = None,
+        restored: GuestConfig | None = None,
     ) -> None:
         self.hello = hello
         self.failure: ChannelError | None = None
@@ -87,7 +105,17 @@ class Channel:
         self._answered: dict[int, Callable[[], object]] = {}
         self._progress = time.monotonic()
         self._frames_sent = 0
+        self._workload = _Workload.RUNS
+        self._when_frozen: Callable[[str | None], object] = lambda _why: None
+        self._when_thawed: Callable[[], object] = _never
+        #: Whether the plan's command had been started and had not ended when the guest was thawed last.
+        self.run_goes_on = False
+        self._unadopted: Command | None = None
+        if restored is not None:
+            self._go_on_from(restored)
         self._transport = Transport(sock, loop, received=self._received, produce=self._produce, ended=self._ended)
+        if restored is not None:
+            self._transport.hold()
 
     @property
     def frames_sent(self) -> int:
@@ -121,9 +149,7 @@ class Channel:
         """Tell the guest what it is to be and wait until it is. Once only. Raises ChannelError, ValueError."""
         if self._config is not None or self.hello is None:
             raise ValueError("a guest is configured once, after its HELLO")
-        if unserved := set(config.ports) - set(self._services):
-            raise ValueError(f"no service stands behind the ports {sorted(unserved)}")
-        self._config = config.without_secrets()
+        self._take(config)
         self.send(Config(config))
         self._wait(lambda: self._ready, idle=idle, what="the guest to set itself up")
 
@@ -131,6 +157,8 @@ class Channel:
         """Start the configuration's command. Once only. Raises ChannelError, ValueError."""
         if self._config is None or self._config.workload is None or self._ran:
             raise ValueError("RUN needs a configuration with a workload, and happens once")
+        if self._workload is not _Workload.RUNS:
+            raise ValueError("RUN is not asked for while commands are frozen")
         self._ran = True
         return self._start(Run(1), stdout=stdout, stderr=stderr, stdin=stdin)
 
@@ -144,7 +172,12 @@ class Channel:
 
     def wait(self, command: Command, *, idle: float | None = None) -> ExitStatus:
         """The command's end, when its output has reached the sinks. Raises ChannelError."""
-        self._wait(lambda: command.status is not None, idle=idle, what="the command", busy=lambda: command.flushing)
+        self._wait(
+            lambda: command.status is not None,
+            idle=idle,
+            what="the command",
+            busy=lambda: command.flushing or self._workload is _Workload.FROZEN,
+        )
         while command.flushing:
             self._loop.turn()
         if command.status is None:
@@ -183,11 +216,64 @@ class Channel:
         if self._ready and not self._said_shutdown:
             self.send(Time(time_ns))
 
+    def start_freeze(self, milliseconds: int, answered: Callable[[str | None], object]) -> None:
+        """Have the guest stop all processes of its commands, within so many milliseconds.
+
+        `answered` is called with None once they stand, and with the guest's reason (escaped) why they go on instead; it
+        isn't where the channel ends before. Nothing is sent from here on until `start_thaw` was answered, or that
+        reason came: what is asked for meanwhile goes on afterwards, in its order.
+
+        Raises ChannelError; ValueError for an agent that can't (`Hello.freezes_commands`), before READY, after
+        SHUTDOWN, and until the one before has ended.
+        """
+        if self.failure is not None:
+            raise self.failure
+        if not self._ready or self._said_shutdown or self._workload is not _Workload.RUNS:
+            raise ValueError("commands are frozen between READY and SHUTDOWN, and thawed before they are frozen again")
+        if self.hello is None or not self.hello.freezes_commands:
+            raise ValueError("the guest's agent is of a version that can't freeze commands")
+        if not 0 <= milliseconds < 1 << 32:
+            raise ValueError(f"not a time in milliseconds: {milliseconds}")
+        self._workload, self._when_frozen = _Workload.FREEZING, answered
+        self.send(Freeze(milliseconds))
+        self._transport.hold()
+
+    def start_thaw(self, thaw: Thaw, answered: Callable[[], object]) -> None:
+        """Have a frozen guest renew itself and its commands go on; `answered` is called once they do.
+
+        It isn't where the guest can't: then the channel ends with GuestFailedError. Raises ChannelError; ValueError for
+        a guest that isn't frozen, and unless the THAW is renewed for one that was restored and for no other.
+        """
+        if self.failure is not None:
+            raise self.failure
+        if self._said_shutdown or self._workload is not _Workload.FROZEN:
+            raise ValueError("commands are thawed once they are frozen, and before SHUTDOWN")
+        if thaw.is_renewed is self._ready:
+            raise ValueError("a guest is renewed as restored once, when it was restored")
+        self._workload, self._when_thawed = _Workload.THAWING, answered
+        self._progress = time.monotonic()  # until here it was our side that kept the guest waiting
+        self._send_ahead(thaw)
+
+    def adopt_run(self, stdout: Sink, stderr: Sink) -> Command:
+        """Take over the plan's command of a restored guest, where `run_goes_on`. Once only. Raises ValueError.
+
+        It has no standard input any more. What it has said since it was thawed is kept until here, a window of it.
+        """
+        if self._unadopted is None:
+            raise ValueError("there is no command that goes on, or it was taken over already")
+        command, self._unadopted = self._unadopted, None
+        command.attach(stdout=stdout, stderr=stderr)
+        return command
+
     def shutdown(self, *, grace_ms: int, idle: float) -> None:
-        """End all commands and the guest; returns when the guest says so, or hangs up. Raises ChannelError."""
+        """End all commands and the guest; returns when the guest says so, or hangs up. Raises ChannelError.
+
+        Commands that are frozen are killed as they stand, without a grace.
+        """
         if not self._said_shutdown:
             self._said_shutdown = True
-            self.send(Shutdown(grace_ms))
+            self._transport.discard_held()  # a command among it would come behind SHUTDOWN
+            self._send_ahead(Shutdown(grace_ms))
         with suppress(ChannelClosedError):
             self._wait(lambda: self.farewell, idle=idle, what="the guest to shut down")
 
@@ -211,6 +297,22 @@ class Channel:
             self._transport.want_write()
 
     # commands, and waiting
+
+    def _take(self, config: GuestConfig) -> None:
+        if unserved := set(config.ports) - set(self._services):
+            raise ValueError(f"no service stands behind the ports {sorted(unserved)}")
+        self._config = config.without_secrets()
+
+    def _go_on_from(self, config: GuestConfig) -> None:
+        if self.hello is None or not self.hello.freezes_commands:
+            raise ValueError("the guest's agent is of a version that can't freeze commands")
+        self._take(config)
+        self._ran = True
+        self._workload = _Workload.FROZEN
+
+    def _send_ahead(self, frame: Thaw | Shutdown) -> None:
+        self._frames_sent += 1
+        self._transport.send(frame, ahead=True)
 
     def _start(self, frame: CommandFrame, *, stdout: Sink, stderr: Sink, stdin: Stdin) -> Command:
         if self.failure is not None:
@@ -266,8 +368,12 @@ class Channel:
 
     def _received(self, frame: Frame) -> None:
         self._progress = time.monotonic()
-        if isinstance(frame, ControlFrame):
+        if isinstance(frame, Frozen | NotFrozen | Thawed):
+            self._of_workload(frame)
+        elif isinstance(frame, ControlFrame):
             self._control(frame)
+        elif self._workload in {_Workload.FROZEN, _Workload.THAWING}:
+            raise ChannelProtocolError(f"a {frame.KIND.name} frame between FROZEN and THAWED")
         elif not self._ready:
             raise ChannelProtocolError(f"a {frame.KIND.name} frame before READY")
         elif isinstance(frame, Open):
@@ -283,14 +389,15 @@ class Channel:
                 if frame.version != PROTOCOL_VERSION:
                     raise ChannelProtocolError(f"version {frame.version}, where {PROTOCOL_VERSION} is spoken")
                 self.hello = frame
-            case Ready() if self._config is not None and not self._ready:
+            case Ready() if self._config is not None and not self._ready and self._workload is _Workload.RUNS:
                 self._ready = True
-            case Failed() if self.hello is not None and not self._ready:
-                why = escape_bytes(frame.message)
-                kind = MountPointError if frame.failure is GuestFailure.MOUNT_POINT else GuestFailedError
-                self._ended(kind(f"the guest could not set itself up: {why}", hint="look at the console log"))
-                self.close()
-            case Pong() if self._pongs < self._pings and frame.token == self._pongs + 1:
+            case Failed() if self.hello is not None and self._may_fail:
+                self._failed(frame)
+            case Pong() if (
+                self._workload not in {_Workload.FROZEN, _Workload.THAWING}
+                and self._pongs < self._pings
+                and frame.token == self._pongs + 1
+            ):
                 self._pongs += 1
                 self._answered.pop(self._pongs, _never)()
             case Bye() if self._said_shutdown:
@@ -298,6 +405,45 @@ class Channel:
                 self.close()  # which the agent waits for before it restarts, so that nothing of its own is lost
             case _:
                 raise ChannelProtocolError(f"a {frame.KIND.name} frame out of order")
+
+    @property
+    def _may_fail(self) -> bool:
+        return self._workload is _Workload.THAWING or (not self._ready and self._workload is _Workload.RUNS)
+
+    def _failed(self, frame: Failed) -> None:
+        why = escape_bytes(frame.message)
+        what = "set itself up" if self._workload is _Workload.RUNS else "renew itself, and goes on no more"
+        kind = MountPointError if frame.failure is GuestFailure.MOUNT_POINT else GuestFailedError
+        self._ended(kind(f"the guest could not {what}: {why}", hint="look at the console log"))
+        self.close()
+
+    def _of_workload(self, frame: Frozen | NotFrozen | Thawed) -> None:
+        match frame:
+            case Frozen() if self._workload is _Workload.FREEZING:
+                self._workload = _Workload.FROZEN
+                self._when_frozen(None)
+            case NotFrozen() if self._workload is _Workload.FREEZING:
+                self._workload = _Workload.RUNS
+                self._transport.release()
+                self._when_frozen(escape_bytes(frame.message))
+            case Thawed() if self._workload is _Workload.THAWING:
+                self._thawed(run_goes_on=frame.run_goes_on)
+            case _:
+                raise ChannelProtocolError(f"a {frame.KIND.name} frame out of order")
+
+    def _thawed(self, *, run_goes_on: bool) -> None:
+        has_workload = self._config is not None and self._config.workload is not None
+        if run_goes_on and not self._ready and has_workload:
+            self._unadopted = Command(self, 1)
+            self._unadopted.started = True
+            self._streams[1] = self._unadopted
+        if run_goes_on is not (1 in self._streams):
+            raise ChannelProtocolError(f"a THAWED frame that says of the plan's command: {run_goes_on}")
+        self._ready = True
+        self.run_goes_on = run_goes_on
+        self._workload = _Workload.RUNS
+        self._transport.release()
+        self._when_thawed()
 
     def _opened(self, frame: Open) -> None:
         if self._config is None or frame.port not in self._config.ports:

@@ -26,9 +26,12 @@ from mvmnix.machines.exit_status import End, ExitStatus
 
 
 class Command:
-    """A command that was asked for; `status` is None until its last frame came."""
+    """A command that was asked for; `status` is None until its last frame came.
 
-    def __init__(self, outlet: Outlet, stream: int, *, stdout: Sink, stderr: Sink) -> None:
+    Without sinks its output waits, at most a window of each flow, until it has some.
+    """
+
+    def __init__(self, outlet: Outlet, stream: int, *, stdout: Sink | None = None, stderr: Sink | None = None) -> None:
         self.stream = stream
         self.started = False
         self.status: ExitStatus | None = None
@@ -44,6 +47,11 @@ class Command:
         """Where standard input comes from."""
         self._source = source
         self._outlet.want(self.stream)
+
+    def attach(self, *, stdout: Sink, stderr: Sink) -> None:
+        """Set the sinks of a command that was made without; they take what has come so far at once."""
+        self._out.attach(stdout)
+        self._err.attach(stderr)
 
     def when_over(self, callback: Callable[[], None]) -> None:
         """Call this once, when it has ended and its output has reached the sinks, or when that can't be known."""
@@ -135,15 +143,26 @@ class _Output:
     """One of the two output flows and the sink behind it."""
 
     def __init__(
-        self, command: Command, outlet: Outlet, flow: FrameKind, sink: Sink, broken: Callable[[], None]
+        self, command: Command, outlet: Outlet, flow: FrameKind, sink: Sink | None, broken: Callable[[], None]
     ) -> None:
         stream = command.stream
         self._flow = Inbound(outlet, stream=stream, flow=flow)
-        self._sink = sink
+        self._sink: Sink | None = None
+        #: What came before there was a sink.
+        self._early = bytearray()
         self._open = True
         self._emptied = command.settle
+        self._broken = broken
+        if sink is not None:
+            self.attach(sink)
+
+    def attach(self, sink: Sink) -> None:
+        self._sink = sink
         if isinstance(sink, PipeSink):
-            sink.bind(released=self._released, broken=broken)
+            sink.bind(released=self._released, broken=self._broken)
+        if self._early:
+            self._deliver(bytes(self._early))
+            self._early.clear()
 
     @property
     def pending(self) -> bool:
@@ -151,9 +170,15 @@ class _Output:
 
     def received(self, frame: Bytes) -> None:
         self._flow.received(len(frame.data))
-        self._sink(frame.data)
+        self._deliver(frame.data)
+
+    def _deliver(self, data: bytes) -> None:
+        if self._sink is None:
+            self._early += data
+            return
+        self._sink(data)
         if not isinstance(self._sink, PipeSink):
-            self._flow.consumed(len(frame.data))
+            self._flow.consumed(len(data))
 
     def abandon(self) -> None:
         self._open = False

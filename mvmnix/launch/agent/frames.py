@@ -7,7 +7,7 @@ from enum import IntEnum
 from typing import ClassVar, Self, override
 
 from mvmnix.launch.agent.encoding import ChannelProtocolError, Reader, Writer
-from mvmnix.launch.agent.requests import GuestConfig
+from mvmnix.launch.agent.requests import ENTROPY_BYTES, GuestConfig, is_hostname
 
 PROTOCOL_VERSION = 2
 #: Bytes that may be under way on each flow of a stream before the receiver grants more.
@@ -16,12 +16,15 @@ INITIAL_WINDOW = 256 * 1024
 OUTPUT_WINDOW = 1024 * 1024
 #: How many streams of either kind may be open at once.
 MAX_STREAMS = 64
-#: Longest text in HELLO and FAILED, in bytes.
+#: Longest text in HELLO, FAILED and NOT_FROZEN, in bytes.
 MAX_TEXT = 1024
 #: An agent's version, the first one that binds disks late, and the first one that freezes commands (docs/channel.md).
 _VERSION = r"[0-9]{1,9}(\.[0-9]{1,9}){2}"
 _BINDS_LATE = (0, 2, 0)
 _FREEZES = (0, 3, 0)
+#: In THAW: the machine was restored. In THAWED: the configuration's command goes on.
+_RENEWED = 1
+_RUNS = 1
 
 
 class FrameKind(IntEnum):
@@ -53,6 +56,11 @@ class FrameKind(IntEnum):
     COPY = 24
     TIME = 25
     FILES = 26
+    FREEZE = 27
+    FROZEN = 28
+    NOT_FROZEN = 29
+    THAW = 30
+    THAWED = 31
 
 
 def window_of(flow: FrameKind) -> int:
@@ -226,6 +234,98 @@ class Time(ControlFrame):
     @override
     def payload(self) -> bytes:
         return Writer().pack("Q", self.time_ns).done()
+
+
+@dataclass(frozen=True, slots=True)
+class Freeze(ControlFrame):
+    """Host: stop all processes of commands within this time; nothing but THAW or SHUTDOWN follows."""
+
+    KIND = FrameKind.FREEZE
+    milliseconds: int
+
+    @override
+    def payload(self) -> bytes:
+        return Writer().pack("I", self.milliseconds).done()
+
+
+@dataclass(frozen=True, slots=True)
+class Frozen(ControlFrame):
+    """Guest: they stand; the last frame before THAW."""
+
+    KIND = FrameKind.FROZEN
+
+
+@dataclass(frozen=True, slots=True)
+class NotFrozen(ControlFrame):
+    """Guest: they could not be stopped in that time, and go on as if nothing had been said."""
+
+    KIND = FrameKind.NOT_FROZEN
+    message: bytes
+
+    @override
+    def payload(self) -> bytes:
+        return self.message
+
+    @override
+    @classmethod
+    def parse(cls, stream: int, payload: bytes) -> Self:
+        if len(payload) > MAX_TEXT:
+            raise ChannelProtocolError(f"a NOT_FROZEN frame with a message of {len(payload)} bytes")
+        return cls(payload)
+
+
+@dataclass(frozen=True, slots=True)
+class Thaw(ControlFrame):
+    """Host: have the processes of commands go on, once entropy, clock and host name are renewed.
+
+    Raises ValueError for what no guest would take.
+    """
+
+    KIND = FrameKind.THAW
+    #: Whether the machine was restored from a snapshot: the host speaks of streams of its own from here on.
+    is_renewed: bool
+    #: Unix time in nanoseconds, now; less than 2^63.
+    time_ns: int
+    #: ENTROPY_BYTES random bytes, drawn for this moment alone.
+    entropy: bytes = field(repr=False)
+    #: The guest's host name; empty: it keeps the one that it has.
+    hostname: str = ""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.time_ns < 2**63:
+            raise ValueError(f"not a time in nanoseconds: {self.time_ns}")
+        if len(self.entropy) != ENTROPY_BYTES:
+            raise ValueError(f"entropy has {len(self.entropy)} bytes, not {ENTROPY_BYTES}")
+        if self.hostname and not is_hostname(self.hostname):
+            raise ValueError(f"not a host name: {self.hostname!r}")
+
+    @override
+    def payload(self) -> bytes:
+        flags = _RENEWED if self.is_renewed else 0
+        return Writer().pack("IQ", flags, self.time_ns).raw(self.entropy).string(self.hostname).done()
+
+
+@dataclass(frozen=True, slots=True)
+class Thawed(ControlFrame):
+    """Guest: all of THAW is done, and the processes go on."""
+
+    KIND = FrameKind.THAWED
+    #: Whether the configuration's command (RUN) was started and has not ended.
+    run_goes_on: bool
+
+    @override
+    def payload(self) -> bytes:
+        return Writer().pack("I", _RUNS if self.run_goes_on else 0).done()
+
+    @override
+    @classmethod
+    def parse(cls, stream: int, payload: bytes) -> Self:
+        reader = Reader(payload)
+        flags = reader.number("I")
+        reader.end()
+        if flags & ~_RUNS:
+            raise ChannelProtocolError(f"a THAWED frame with flags {flags:#x}")
+        return cls(flags == _RUNS)
 
 
 @dataclass(frozen=True, slots=True)

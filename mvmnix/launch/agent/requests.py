@@ -82,6 +82,11 @@ class ExecRequest:
         return out.done()
 
 
+def is_hostname(name: str) -> bool:
+    """Whether a guest may have this host name: one label (RFC 1123, section 2.1) without capital letters."""
+    return _HOSTNAME.fullmatch(name) is not None
+
+
 def is_size(rows: int, columns: int) -> bool:
     """Whether a terminal may have so many rows and columns."""
     return 0 < rows <= MOST_ROWS and 0 < columns <= MOST_ROWS
@@ -227,7 +232,7 @@ class GuestConfig:
     def _checks(self) -> tuple[tuple[bool, str], ...]:
         ports = self.ports
         return (
-            (not _HOSTNAME.fullmatch(self.hostname), f"not a host name: {self.hostname!r}"),
+            (not is_hostname(self.hostname), f"not a host name: {self.hostname!r}"),
             (not 0 < self.time_ns < 2**63, f"not a Unix time in nanoseconds: {self.time_ns}"),
             (len(self.entropy) != ENTROPY_BYTES, f"entropy has {len(self.entropy)} bytes, not {ENTROPY_BYTES}"),
             (not 0 <= self.scratch < 2**63, f"not a size in bytes: {self.scratch}"),

@@ -8,7 +8,18 @@ import struct
 from collections.abc import Callable, Iterator, Mapping
 
 from mvmnix.launch.agent.encoding import ChannelClosedError, ChannelError, ChannelProtocolError
-from mvmnix.launch.agent.frames import Bye, Failed, Frame, FrameKind, Hello, Pong, Ready
+from mvmnix.launch.agent.frames import (
+    Bye,
+    Failed,
+    Frame,
+    FrameKind,
+    Frozen,
+    Hello,
+    NotFrozen,
+    Pong,
+    Ready,
+    Thawed,
+)
 from mvmnix.launch.agent.operations import MAX_PAYLOAD
 from mvmnix.launch.agent.stream_frames import Data, Eof, Exit, Open, Reset, Started, Stderr, Stdout, Window
 from mvmnix.system.loop import Loop
@@ -26,7 +37,10 @@ PORTION = 128 * 1024
 #: What a guest may say; everything else is refused by the decoder.
 FROM_GUEST: Mapping[int, type[Frame]] = {
     it.KIND: it
-    for it in (Hello, Ready, Failed, Started, Stdout, Stderr, Exit, Open, Data, Eof, Reset, Window, Pong, Bye)
+    for it in (
+        *(Hello, Ready, Failed, Started, Stdout, Stderr, Exit, Open, Data, Eof, Reset, Window, Pong, Bye),
+        *(Frozen, NotFrozen, Thawed),
+    )
 }
 
 
@@ -117,6 +131,7 @@ class Transport:
         self._ended = ended
         self._decoder = FrameDecoder()
         self._out = bytearray()
+        self._held: bytearray | None = None
         self._open = True
         self._writing = self._deaf = False
         self._watch()
@@ -125,18 +140,37 @@ class Transport:
         """The socket's descriptor."""
         return self._socket.fileno()
 
-    def send(self, frame: Frame) -> None:
-        """Queue a frame; it leaves when the loop turns."""
+    def send(self, frame: Frame, *, ahead: bool = False) -> None:
+        """Queue a frame; it leaves when the loop turns, or behind `release` while frames are held, unless `ahead`."""
         if not self._open or self._deaf:
             return
-        self._out += encode(frame)
-        if len(self._out) > _HIGH_WATER:
+        queue = self._out if self._held is None or ahead else self._held
+        queue += encode(frame)
+        if len(self._out) + len(self._held or b"") > _HIGH_WATER:
             self._end(ChannelProtocolError(f"it does not read replies; {_HIGH_WATER >> 20} MiB are pending"))
             return
         self.want_write()
 
+    def hold(self) -> None:
+        """Hold back frames that are queued from here on, and ask for none with bytes, until `release`."""
+        self._held = bytearray()
+
+    def discard_held(self) -> None:
+        """Forget the frames that are held back; others go on being so."""
+        if self._held:
+            self._held.clear()
+
+    def release(self) -> None:
+        """Queue what was held back, in its order, and hold no more. Without effect where nothing is held."""
+        if self._held is not None:
+            self._out += self._held
+            self._held = None
+            self.want_write()
+
     def want_write(self) -> None:
         """There is something to send: ask for it when the socket takes bytes."""
+        if self._held is not None and not self._out:
+            return
         if self._open and not self._deaf and not self._writing:
             self._writing = True
             self._watch()
@@ -146,6 +180,7 @@ class Transport:
         if self._open:
             self._open = False
             self._out.clear()
+            self.discard_held()
             self._loop.forget(self._socket.fileno())
             self._socket.close()
 
@@ -183,7 +218,7 @@ class Transport:
             self._end(error)
 
     def _on_writable(self) -> None:
-        while len(self._out) < _LOW_WATER:
+        while self._held is None and len(self._out) < _LOW_WATER:
             frame = self._produce()
             if not self._open:
                 return

@@ -18,11 +18,16 @@ from mvmnix.launch.agent.frames import (
     Config,
     Frame,
     FrameKind,
+    Freeze,
+    Frozen,
     Hello,
+    NotFrozen,
     Ping,
     Pong,
     Ready,
     Shutdown,
+    Thaw,
+    Thawed,
     Time,
 )
 from mvmnix.launch.agent.operations import CopyDirection
@@ -85,8 +90,8 @@ COPIES = {
     "/torn": record_head(Copied.FILE, mode=0o644, size=1 << 20) + bytes(1000),
 }
 _PORTION = 16384
-#: What it says of its version: that of an agent that binds disks late.
-AGENT: Final = "0.2.0"
+#: What it says of its version: that of an agent that binds disks late and freezes commands.
+AGENT: Final = "0.3.0"
 #: Of a guest in which nothing is and nothing can be made.
 _NO_FILES = Path("/proc/nonexistent")
 
@@ -115,14 +120,26 @@ class _Process:
 
 
 class FakeGuest:
-    """Speaks the protocol of docs/channel.md on `sock` until the host hangs up or shuts it down."""
+    """Speaks the protocol of docs/channel.md on `sock` until the host hangs up or shuts it down.
+
+    `restored` is the configuration of one that stands frozen, as it was saved: the plan's command runs in it.
+    """
 
     def __init__(
-        self, sock: socket.socket, programs: dict[str, Program] | None = None, *, root: Path = _NO_FILES
+        self,
+        sock: socket.socket,
+        programs: dict[str, Program] | None = None,
+        *,
+        root: Path = _NO_FILES,
+        restored: GuestConfig | None = None,
     ) -> None:
         #: What file operations see.
         self.files = FakeFiles(root)
-        self.config: GuestConfig | None = None
+        self.config = restored
+        #: Whether commands stand, what each THAW said, and why they can't be frozen, where they can't.
+        self.is_frozen = restored is not None
+        self.thaws: list[Thaw] = []
+        self.stays_awake: bytes | None = None
         self.signals: list[int] = []
         self.times: list[int] = []
         self.error: BaseException | None = None
@@ -158,7 +175,11 @@ class FakeGuest:
 
     def _main(self) -> None:
         try:
-            self._say(Hello(PROTOCOL_VERSION, AGENT, "0.0"))
+            if not self.is_frozen:
+                self._say(Hello(PROTOCOL_VERSION, AGENT, "0.0"))
+            elif self.config is not None and self.config.workload is not None:
+                work = self.config.workload
+                self._processes[1] = _Process(work, self._programs[work.argv[0].rpartition("/")[2]])
             while self._turn():
                 pass
         except (ConnectionError, BrokenPipeError):
@@ -184,7 +205,10 @@ class FakeGuest:
             if not data:
                 return False
             for frame in self._decoder.feed(data):
-                if not self._received(frame):
+                assert not self.is_frozen or isinstance(frame, Thaw | Shutdown), frame
+                if isinstance(frame, Freeze | Thaw):
+                    self._freeze(frame)
+                elif not self._received(frame):
                     return False
         return True
 
@@ -220,6 +244,25 @@ class FakeGuest:
             case _:
                 self._to_peer(frame)
         return True
+
+    def _freeze(self, frame: Freeze | Thaw) -> None:
+        if isinstance(frame, Thaw):
+            self._thaw(frame)
+        elif self.stays_awake is not None:
+            self._say(NotFrozen(self.stays_awake))
+        else:
+            self.is_frozen = True
+            self._say(Frozen())
+
+    def _thaw(self, frame: Thaw) -> None:
+        assert self.is_frozen, frame
+        self.is_frozen = False
+        self.thaws.append(frame)
+        if frame.is_renewed:
+            self._processes = {stream: process for stream, process in self._processes.items() if stream == 1}
+            self._peers.clear()
+            self._next = 2
+        self._say(Thawed(1 in self._processes))
 
     def _start(self, stream: int, work: Workload, *, shell: ShellRequest | None = None) -> None:
         if shell is not None:

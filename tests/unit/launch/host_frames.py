@@ -4,7 +4,7 @@ import struct
 from collections.abc import Callable, Iterator, Mapping
 
 from mvmnix.launch.agent.encoding import Reader
-from mvmnix.launch.agent.frames import Config, Frame, FrameKind, Ping, Shutdown, Time
+from mvmnix.launch.agent.frames import Config, Frame, FrameKind, Freeze, Ping, Shutdown, Thaw, Time
 from mvmnix.launch.agent.guest_network import GuestNetwork
 from mvmnix.launch.agent.operations import MAX_PAYLOAD, CopyDirection, FileOperation
 from mvmnix.launch.agent.requests import (
@@ -134,6 +134,12 @@ def _files(stream: int, it: _Payload) -> Frame:
     return Files(stream, FilesRequest(*it.command(), operation, flags == 1, flags == 2))
 
 
+def _thaw(_stream: int, it: _Payload) -> Frame:
+    flags, time_ns, entropy = it.number("I"), it.number("Q"), it.raw(ENTROPY_BYTES)
+    assert flags in {0, 1}
+    return Thaw(flags == 1, time_ns, entropy, it.string(64))
+
+
 #: Of what both sides say alike, the host's own reading.
 _READERS: Mapping[int, Callable[[int, _Payload], Frame]] = {
     FrameKind.CONFIG: lambda _stream, it: Config(it.config()),
@@ -146,6 +152,8 @@ _READERS: Mapping[int, Callable[[int, _Payload], Frame]] = {
     FrameKind.RESIZE: lambda stream, it: Resize(stream, it.number("H"), it.number("H")),
     FrameKind.PING: lambda _stream, it: Ping(it.number("Q")),
     FrameKind.TIME: lambda _stream, it: Time(it.number("Q")),
+    FrameKind.FREEZE: lambda _stream, it: Freeze(it.number("I")),
+    FrameKind.THAW: _thaw,
     FrameKind.SHUTDOWN: lambda _stream, it: Shutdown(it.number("I")),
 }
 _SHARED = {it.KIND: it for it in (Data, Eof, Reset, Window)}

@@ -17,12 +17,17 @@ from mvmnix.launch.agent.frames import (
     Failed,
     Frame,
     FrameKind,
+    Freeze,
+    Frozen,
     GuestFailure,
     Hello,
+    NotFrozen,
     Ping,
     Pong,
     Ready,
     Shutdown,
+    Thaw,
+    Thawed,
     Time,
 )
 from mvmnix.launch.agent.guest_network import GuestNetwork
@@ -94,6 +99,11 @@ FROM_THE_GUEST: list[Frame] = [
     Reset(2),
     Window(2, FrameKind.DATA, 1),
     Pong(0),
+    Frozen(),
+    NotFrozen(b""),
+    NotFrozen(b"x" * MAX_TEXT),
+    Thawed(run_goes_on=True),
+    Thawed(run_goes_on=False),
     Bye(),
 ]
 ONE_PATH = [operation for operation in FileOperation if operation is not FileOperation.RENAME]
@@ -120,6 +130,10 @@ FROM_THE_HOST: list[Frame] = [
     Ping(2**64 - 1),
     Shutdown(1000),
     Time(2**63 - 1),
+    Freeze(0),
+    Freeze(2**32 - 1),
+    Thaw(is_renewed=False, time_ns=2**63 - 1, entropy=bytes(range(32))),
+    Thaw(is_renewed=True, time_ns=0, entropy=bytes(32), hostname="a" * 63),
     Resize(3, 1, 4096),
     Shell(3, ShellRequest(WORK, 0, 24, 80)),
     Copy(3, CopyRequest(replace(WORK, argv=("a/\udcff",)), way=CopyDirection.OUT, replaces=False)),
@@ -282,6 +296,14 @@ BAD_BYTES = {
     "window too wide": raw(FrameKind.WINDOW, stream=2, payload=struct.pack(">BI", FrameKind.DATA, INITIAL_WINDOW + 1)),
     "window on a wrong flow": raw(FrameKind.WINDOW, stream=2, payload=struct.pack(">BI", FrameKind.STDIN, 1)),
     "window on no flow": raw(FrameKind.WINDOW, stream=1, payload=struct.pack(">BI", 200, 1)),
+    "frozen with payload": raw(FrameKind.FROZEN, payload=b"x"),
+    "frozen on a stream": raw(FrameKind.FROZEN, stream=1),
+    "long reason for not freezing": raw(FrameKind.NOT_FROZEN, payload=b"x" * (MAX_TEXT + 1)),
+    "thawed with an unknown flag": raw(FrameKind.THAWED, payload=struct.pack(">I", 2)),
+    "short thawed": raw(FrameKind.THAWED, payload=b"\0\0\0"),
+    "long thawed": raw(FrameKind.THAWED, payload=bytes(5)),
+    "a host's freeze": raw(FrameKind.FREEZE, payload=bytes(4)),
+    "a host's thaw": raw(FrameKind.THAW, payload=bytes(48)),
     "short open": raw(FrameKind.OPEN, stream=2, payload=b"\0"),
 }
 
@@ -440,3 +462,33 @@ def test_which_agents_bind_disks_late(agent: str, is_late: bool) -> None:
 
 def test_no_guest_is_told_of_snapshots() -> None:
     assert config(verbs=frozenset(Verb)).encode() == config(verbs=frozenset(Verb) - {Verb.SNAPSHOT}).encode()
+
+
+@pytest.mark.parametrize(
+    ("agent", "freezes"),
+    [("0.3.0", True), ("0.10.0", True), ("0.2.9", False), ("0.3", False), ("fake", False), ("0.3.0 ", False)],
+)
+def test_which_agents_freeze_commands(agent: str, *, freezes: bool) -> None:
+    assert Hello(2, agent, "6.12").freezes_commands is freezes
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"time_ns": -1},
+        {"time_ns": 2**63},
+        {"entropy": bytes(31)},
+        {"entropy": bytes(33)},
+        {"hostname": "a.b"},
+        {"hostname": "A"},
+        {"hostname": "a" * 64},
+    ],
+)
+def test_a_thaw_refuses_what_a_guest_would(changes: dict[str, object]) -> None:
+    good = Thaw(is_renewed=True, time_ns=1, entropy=bytes(32))
+    with pytest.raises(ValueError, match=r"not a time|entropy has|not a host name"):
+        replace(good, **changes)  # type: ignore[arg-type]
+
+
+def test_a_thaw_never_shows_its_entropy() -> None:
+    assert "sesame" not in repr(Thaw(is_renewed=True, time_ns=1, entropy=b"sesame".ljust(32)))

@@ -270,7 +270,7 @@ def test_a_disk_that_stands_for_another_is_zeros_that_no_process_changes() -> No
 def test_an_agent_that_knows_its_disks_early_leaves_no_template_with_any(
     here: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mvmnix.launch.agent.frames._BINDS_LATE", (0, 3, 0))
+    monkeypatch.setattr("mvmnix.launch.agent.frames._BINDS_LATE", (0, 4, 0))
     host = host_of(here)
     for placeholders in (Placeholders(1), Placeholders(data=True)):
         with template_plan(here, placeholders=placeholders) as plan, nothing_left_open():
