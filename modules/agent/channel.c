@@ -33,6 +33,7 @@ static size_t out_second;
 static size_t out_length;
 static bool ended = true;
 static bool hung_up;
+static bool held;
 static struct watch port;
 static frame_handler handle;
 
@@ -67,7 +68,7 @@ static void update_watch(void)
     uint32_t events = out_length + splice_waiting() > 0 ? (uint32_t)EPOLLOUT : 0;
     if (out_length <= OUT_CONTROL_MARK)
         events |= (uint32_t)EPOLLIN;
-    if (loop_watch(SET_ALWAYS, &port, events) != 0 || loop_pause_streams(!channel_has_room()) != 0)
+    if (loop_watch(SET_ALWAYS, &port, events) != 0 || loop_pause_streams(held || !channel_has_room()) != 0)
         fail();
 }
 
@@ -180,6 +181,12 @@ ssize_t channel_splice(uint8_t type, uint32_t stream, int fd, size_t limit)
         fail();
     }
     return count;
+}
+
+void channel_hold_streams(bool hold)
+{
+    held = hold;
+    update_watch();
 }
 
 void channel_push(void)

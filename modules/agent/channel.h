@@ -32,5 +32,7 @@ ssize_t channel_forward(uint8_t type, uint32_t stream, int fd, size_t limit);
 ssize_t channel_splice(uint8_t type, uint32_t stream, int fd, size_t limit);
 void channel_push(void);
 bool channel_has_room(void);
+// Serve no stream, whatever room there is, until this is called again.
+void channel_hold_streams(bool hold);
 
 #endif

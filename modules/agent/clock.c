@@ -33,6 +33,12 @@ bool clock_estimate(struct clock_estimate *estimate, int64_t offset, int64_t now
     return has_changed;
 }
 
+void clock_restart(uint64_t time_ns)
+{
+    const int64_t now = clock_read(CLOCK_MONOTONIC);
+    estimated = (struct clock_estimate){.offset = (int64_t)time_ns - now, .last = now, .is_known = true};
+}
+
 void clock_take(uint64_t time_ns)
 {
     const int64_t now = clock_read(CLOCK_MONOTONIC);

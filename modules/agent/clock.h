@@ -23,6 +23,8 @@ struct clock_estimate {
 int64_t clock_read(clockid_t clock);
 // It is this time now, by the host's clock: Unix time in nanoseconds, less than 2^63. The guest's is set if need be.
 void clock_take(uint64_t time_ns);
+// The clock was set to this time, whatever readings before came to: the machine was stopped meanwhile.
+void clock_restart(uint64_t time_ns);
 // Take a reading at `now` by CLOCK_MONOTONIC, pure; whether `offset` has changed. A reading is late by as long as it was
 // under way, and never early: a greater one counts at once, and smaller ones, a second apart, when there were eight, by
 // the greatest of them.

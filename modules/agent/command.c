@@ -72,7 +72,7 @@ static void finish_if_done(struct command *command)
 static void input_consumed(struct command *command, size_t count)
 {
     command->input_consumed += (uint32_t)count;
-    if (command->input_consumed < WINDOW_PORTION)
+    if (command->input_ends || command->input_consumed < WINDOW_PORTION)
         return;
     channel_send_window(command->stream, FRAME_STDIN, command->input_consumed);
     command->input_allowed += command->input_consumed;
@@ -315,4 +315,27 @@ void command_ended(struct command *command, int status)
         if (command->started || command->output[i].left == 0)
             output_stream_update_watch(&command->output[i]);
     finish_if_done(command);
+}
+
+bool command_settle(struct command *command)
+{
+    timer_clear(&command->report_delay);
+    if (command->report.fd >= 0)
+        (void)loop_watch(SET_STREAMS, &command->report, (uint32_t)EPOLLIN);
+    return command->report.fd < 0 && !command->failed;
+}
+
+void command_drop(struct command *command)
+{
+    close_all(command);
+}
+
+void command_change_host(struct command *command)
+{
+    command->input_ends = true;
+    update_input_watch(command);
+    for (size_t i = 0; i < 2; i++) {
+        command->output[i].credit = OUTPUT_WINDOW;
+        output_stream_update_watch(&command->output[i]);
+    }
 }

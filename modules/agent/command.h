@@ -63,4 +63,11 @@ void command_deliver(struct command *command, uint32_t number);
 // The main process was collected.
 void command_ended(struct command *command, int status);
 
+// Whether it is known that its program runs; if not, it is told of without delay. Not one that failed to start: it ends by itself.
+bool command_settle(struct command *command);
+// Close all that it has, and say nothing of it.
+void command_drop(struct command *command);
+// Another host speaks from here on: its outputs have their first credit again, and what input is queued is the last.
+void command_change_host(struct command *command);
+
 #endif

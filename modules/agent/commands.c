@@ -173,3 +173,35 @@ void commands_kill(void)
         if (commands[i] != NULL && !commands[i]->reaped)
             session_kill(commands[i]->pid);
 }
+
+bool commands_settle(void)
+{
+    bool settled = true;
+    for (size_t i = 0; i < MAX_STREAMS; i++)
+        if (commands[i] != NULL && !command_settle(commands[i]))
+            settled = false;
+    return settled;
+}
+
+bool commands_run_goes_on(void)
+{
+    return find_stream(1) != NULL;
+}
+
+void commands_change_host(void)
+{
+    for (size_t i = 0; i < MAX_STREAMS; i++) {
+        struct command *command = commands[i];
+        if (command == NULL)
+            continue;
+        if (command->stream == 1) {
+            command_change_host(command);
+            continue;
+        }
+        if (!command->reaped)
+            session_kill(command->pid);
+        command_drop(command);
+        remove_command(command);
+    }
+    last_stream = 0;
+}

@@ -20,4 +20,12 @@ void commands_terminate(void);
 void commands_kill(void);
 size_t commands_running(void);
 
+// Whether each command executes its program by now, or was collected; what isn't known yet is heard of at once.
+bool commands_settle(void);
+// Whether the configuration's command was started and has not ended.
+bool commands_run_goes_on(void);
+// Another host speaks from here on, of streams of its own: kill the sessions of all commands but the configuration's, and forget
+// them without a word; that one goes on as command_change_host() says.
+void commands_change_host(void);
+
 #endif

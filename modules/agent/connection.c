@@ -204,3 +204,9 @@ int connection_frame(struct connection *connection, const struct frame *frame)
         return on_window(connection, frame);
     }
 }
+
+void connection_drop(struct connection *connection)
+{
+    abort_socket(connection);
+    finish(connection);
+}

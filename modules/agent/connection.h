@@ -26,5 +26,7 @@ struct connection {
 void connection_open(struct connection *connection, uint32_t stream, int fd, void (*finished)(struct connection *));
 // A frame of this stream; -1 (with error_set() called) when it breaks the protocol.
 int connection_frame(struct connection *connection, const struct frame *frame);
+// Break it off towards the workload, and say nothing of it to the host.
+void connection_drop(struct connection *connection);
 
 #endif

@@ -1,4 +1,5 @@
-// The order of the conversation with the host: HELLO, CONFIG, READY, then commands and streams, then SHUTDOWN and BYE.
+// The order of the conversation with the host: HELLO, CONFIG, READY, then commands and streams, also FREEZE and THAW, then
+// SHUTDOWN and BYE.
 #include "conversation.h"
 
 #include <signal.h>
@@ -15,6 +16,7 @@
 #include "confine.h"
 #include "errors.h"
 #include "filter.h"
+#include "freeze.h"
 #include "loop.h"
 #include "protocol.h"
 #include "secrets.h"
@@ -83,6 +85,16 @@ static int watch_children(void)
     return loop_watch(SET_ALWAYS, &signals, (uint32_t)EPOLLIN);
 }
 
+// While the workload stands, nothing is told of children that have ended.
+static int hold_children(bool hold)
+{
+    if (hold)
+        timer_clear(&collector);
+    else
+        timer_set(&collector, 0);
+    return loop_watch(SET_ALWAYS, &signals, hold ? 0 : (uint32_t)EPOLLIN);
+}
+
 static int on_config(const struct frame *frame)
 {
     if (parse_config(frame->payload, frame->length, &config) != 0 || filter_make(config.tier) != 0 || apply(&config) != 0 ||
@@ -123,9 +135,31 @@ static int on_stream_frame(const struct frame *frame)
     return frame->stream % 2 == 1 ? commands_frame(&config, frame) : streams_frame(frame);
 }
 
+// The host has no more to say then but that the workload is to go on, or that it won't: SHUTDOWN ends it as it stands.
+static int on_frame_while_frozen(const struct frame *frame)
+{
+    if (frame->type == FRAME_SHUTDOWN) {
+        phase = STOPPED;
+        return 0;
+    }
+    if (frame->type != FRAME_THAW)
+        return error_set("a frame of type %u between FREEZE and THAW", frame->type);
+    int thawed = freeze_thaw(frame);
+    if (thawed == 0)
+        conversation_failed();
+    return thawed < 0 ? -1 : 0;
+}
+
 static bool starts_command(const struct frame *frame)
 {
     return frame->type == FRAME_RUN || verb_of(frame->type) != NULL;
+}
+
+static int on_frame_when_ready(const struct frame *frame)
+{
+    if (frame->type == FRAME_SHUTDOWN)
+        return on_shutdown(frame);
+    return frame->type == FRAME_FREEZE ? freeze_start(frame, hold_children) : on_stream_frame(frame);
 }
 
 // Each phase names what it handles. What the host had already sent when the conversation ended is dropped, and breaks
@@ -134,6 +168,8 @@ static int on_frame(const struct frame *frame)
 {
     if (phase == STOPPED || phase == FAILED)
         return 0;
+    if (freeze_is_on())
+        return on_frame_while_frozen(frame);
     if (frame->type == FRAME_PING) {
         channel_send(FRAME_PONG, 0, frame->payload, frame->length);
         return 0;
@@ -150,12 +186,14 @@ static int on_frame(const struct frame *frame)
         return error_set("a second CONFIG");
     if (frame->type == FRAME_TIME)
         return on_time(frame);
+    if (frame->type == FRAME_THAW)
+        return error_set("THAW without FREEZE");
     if (phase == READY)
-        return frame->type == FRAME_SHUTDOWN ? on_shutdown(frame) : on_stream_frame(frame);
+        return on_frame_when_ready(frame);
     if (frame->type == FRAME_SHUTDOWN)
         return error_set("a second SHUTDOWN");
-    if (starts_command(frame))
-        return error_set("a command after SHUTDOWN");
+    if (starts_command(frame) || frame->type == FRAME_FREEZE)
+        return error_set("a frame of type %u after SHUTDOWN", frame->type);
     return on_stream_frame(frame);
 }
 
@@ -202,7 +240,7 @@ void conversation_failed(void)
 void conversation_run(void)
 {
     while (phase < STOPPED && !channel_ended()) {
-        if (loop_turn() != 0) {
+        if (loop_turn() != 0 || (phase == READY && freeze_step() != 0)) {
             log_error(error_text());
             break;
         }

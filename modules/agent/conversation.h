@@ -1,4 +1,5 @@
-// The order of the conversation with the host: HELLO, CONFIG, READY, then commands and streams, then SHUTDOWN and BYE.
+// The order of the conversation with the host: HELLO, CONFIG, READY, then commands and streams, also FREEZE and THAW, then
+// SHUTDOWN and BYE.
 #ifndef AGENT_CONVERSATION_H
 #define AGENT_CONVERSATION_H
 

@@ -15,6 +15,9 @@ struct frame_format {
     uint32_t most;
 };
 
+// Flags, time, entropy, and the length of the host name that follows.
+#define THAW_LEAST (4u + 8u + ENTROPY_BYTES + 4u)
+
 // All that a host may say. CONFIG, EXEC, SHELL, COPY and FILES have a length that only their own parser can judge.
 static const struct frame_format FORMATS[] = {
     {FRAME_CONFIG, CHANNEL, 1, MAX_PAYLOAD},  {FRAME_RUN, FIRST, 0, 0},
@@ -25,6 +28,7 @@ static const struct frame_format FORMATS[] = {
     {FRAME_SHUTDOWN, CHANNEL, 4, 4},          {FRAME_RESIZE, COMMAND, 4, 4},
     {FRAME_SHELL, COMMAND, 5, MAX_PAYLOAD},   {FRAME_COPY, COMMAND, 5, MAX_PAYLOAD},
     {FRAME_TIME, CHANNEL, 8, 8},              {FRAME_FILES, COMMAND, 3, MAX_PAYLOAD},
+    {FRAME_FREEZE, CHANNEL, 4, 4},            {FRAME_THAW, CHANNEL, THAW_LEAST, THAW_LEAST + MAX_HOSTNAME},
 };
 
 static bool stream_is(enum stream_kind kind, uint32_t stream)

@@ -16,6 +16,7 @@
 #include "errors.h"
 #include "ext4.h"
 #include "filter.h"
+#include "generation.h"
 #include "keeper.h"
 #include "link.h"
 #include "memory.h"
@@ -61,10 +62,13 @@ static _Noreturn void restart(void)
 
 #ifdef AGENT_TEST_MODE
 static const char *groups;
+static const char *test_root;
 
 static int accept_anything(const struct config *config)
 {
     uint64_t available = 0;
+    if (test_root != NULL)
+        generation_make(test_root);
     return memory_available(&available) == 0 ? tasks_bound(config->tasks, memory_for_commands(available), groups) : -1;
 }
 
@@ -115,10 +119,17 @@ static int make_mount_points(const char *root)
     return error_failure() == FAILURE_MOUNT_POINT ? 2 : 1;
 }
 
-// `agent --serve FD [GROUPS]`: the conversation alone, over an inherited socket, on the machine of whoever tests it, with
-// what stands for control groups in that directory.
-static int serve_test(const char *number)
+// `agent --serve FD [GROUPS [KEEPER ROOT]]`: the conversation alone, over an inherited socket, on the machine of whoever tests
+// it, with what stands for control groups in that directory, another socket to who stands for the keeper, and what stands for the
+// workload's root. `agent --keep FD`: the keeper itself. `agent --keeper-filter >FILE`: the program that it runs under.
+static int serve_test(char **words)
 {
+    const char *number = words[0];
+    groups = words[1];
+    if (groups != NULL && words[2] != NULL) {
+        keeper_adopt(atoi(words[2]));
+        test_root = words[3];
+    }
     (void)prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);  // as PID 1, the parent of all orphans
     if (conversation_begin(atoi(number), accept_anything) != 0) {
         log_error(error_text());
@@ -132,9 +143,12 @@ static int serve_test(const char *number)
 int main(int argc, char **argv)
 {
 #ifdef AGENT_TEST_MODE
-    groups = argc == 4 ? argv[3] : NULL;
     if (argc >= 3 && strcmp(argv[1], "--serve") == 0)
-        return serve_test(argv[2]);
+        return serve_test(argv + 2);
+    if (argc == 2 && strcmp(argv[1], "--keeper-filter") == 0)
+        return keeper_write_filter(STDOUT_FILENO) == 0 ? 0 : 1;
+    if (argc == 3 && strcmp(argv[1], "--keep") == 0)
+        keeper_serve(atoi(argv[2]));
     if (argc == 4 && strcmp(argv[1], "--network") == 0)
         return set_up_network(argv[2], argv[3]);
     if (argc >= 3 && strcmp(argv[1], "--clock") == 0)

@@ -3,7 +3,7 @@
 #define AGENT_PROTOCOL_H
 
 #define PROTOCOL_VERSION 2u
-#define AGENT_VERSION "0.2.0"
+#define AGENT_VERSION "0.3.0"
 #define PORT_NAME "mvm.agent"
 #define DATA_SERIAL "data"
 
@@ -94,6 +94,11 @@ enum frame_type {
     FRAME_COPY,
     FRAME_TIME,
     FRAME_FILES,
+    FRAME_FREEZE,
+    FRAME_FROZEN,
+    FRAME_NOT_FROZEN,
+    FRAME_THAW,
+    FRAME_THAWED,
 };
 
 // What a share is: a file system that the host serves, or an image of one on a disk.
@@ -113,5 +118,9 @@ enum step { STEP_NONE, STEP_PREPARE, STEP_IDENTITY, STEP_DIRECTORY, STEP_EXECUTE
 enum refusal { REFUSED_VERB = 1, REFUSED_ROOT, REFUSED_TOO_MANY };
 // In EXIT: the command failed, and since its start the kernel has ended a process of some command for want of memory.
 #define EXIT_OUT_OF_MEMORY 1u
+// In THAW: the machine was restored, and another process of the host's speaks.
+#define THAW_RENEWED 1u
+// In THAWED: the configuration's command was started and has not ended.
+#define THAWED_RUNS 1u
 
 #endif

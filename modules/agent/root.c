@@ -13,6 +13,7 @@
 #include "disk.h"
 #include "errors.h"
 #include "files.h"
+#include "generation.h"
 #include "keeper.h"
 #include "kmodules.h"
 #include "link.h"
@@ -159,6 +160,7 @@ int root_configure(const struct config *config)
         return -1;
     if (make_devices(config) != 0 || make_writable(config) != 0 || scratch_close() != 0)
         return -1;
+    generation_make(ROOT);
     if (config->has_network && join_network(config) != 0)
         return -1;
     if (config->has_data && data_disk_mount(config->data, ROOT, config->uid, config->gid) != 0)

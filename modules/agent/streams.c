@@ -126,3 +126,11 @@ int streams_frame(const struct frame *frame)
         return 0;
     return error_set("a frame for stream %u, which is not open", frame->stream);
 }
+
+void streams_change_host(void)
+{
+    for (size_t i = 0; i < MAX_STREAMS; i++)
+        if (connections[i] != NULL)
+            connection_drop(connections[i]);
+    last_stream = 0;
+}

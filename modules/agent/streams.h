@@ -11,5 +11,7 @@ int streams_open(const struct config *config);
 void streams_close(void);
 // A frame of an even stream. Returns -1 (with error_set() called) when it breaks the protocol.
 int streams_frame(const struct frame *frame);
+// Another host speaks from here on, of streams of its own: break off all connections without a word to it.
+void streams_change_host(void);
 
 #endif

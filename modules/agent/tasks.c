@@ -1,12 +1,14 @@
-// Bounds all commands together, by the kernel's control groups: how many processes and threads they are, and their memory.
+// Holds all commands together in one of the kernel's control groups: how many they are, their memory, and whether they run.
 #include "tasks.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/inotify.h>
 #include <sys/mount.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -21,7 +23,14 @@
 static uint32_t limit;
 static bool counted;
 static int procs_fd = -1;
-static int events_fd = -1;
+static int memory_events_fd = -1;
+// What freezing needs, each -1 where the kernel lacks it.
+static struct {
+    int list;
+    int freeze;
+    int events;
+    int changes;
+} freezer = {-1, -1, -1, -1};
 
 static int write_word(const char *directory, const char *name, const char *word)
 {
@@ -66,6 +75,28 @@ static int set_limit(const char *hierarchy, const char *controller, const char *
     return write_word(hierarchy, name, number) == 0 ? 1 : -1;
 }
 
+static int open_file(const char *hierarchy, const char *name, int flags)
+{
+    char path[192];
+    (void)snprintf(path, sizeof path, "%s/" GROUP "/%s", hierarchy, name);
+    return open(path, flags | O_CLOEXEC);
+}
+
+// Now, for the agent finds no name of them any more once it is in the workload's root.
+static void open_freezer(const char *hierarchy)
+{
+    char path[192];
+    (void)snprintf(path, sizeof path, "%s/" GROUP "/cgroup.events", hierarchy);
+    freezer.list = open_file(hierarchy, "cgroup.procs", O_RDONLY | O_NONBLOCK);
+    freezer.freeze = open_file(hierarchy, "cgroup.freeze", O_WRONLY | O_NONBLOCK);
+    freezer.events = open_file(hierarchy, "cgroup.events", O_RDONLY);
+    freezer.changes = inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
+    if (freezer.changes >= 0 && inotify_add_watch(freezer.changes, path, IN_MODIFY) < 0) {
+        (void)close(freezer.changes);
+        freezer.changes = -1;
+    }
+}
+
 // Documentation/admin-guide/cgroup-v2.rst.
 int tasks_bound(uint32_t most, uint64_t memory, const char *hierarchy)
 {
@@ -81,13 +112,20 @@ int tasks_bound(uint32_t most, uint64_t memory, const char *hierarchy)
     if (by_number < 0)
         return error_set_errno("can't bound the commands");
     counted = by_number > 0;
-    if (!counted && by_memory == 0)
-        return 0;
-    (void)snprintf(path, sizeof path, "%s/" GROUP "/memory.events", hierarchy);
-    events_fd = open(path, O_RDONLY | O_CLOEXEC);  // absent where memory isn't bounded
-    (void)snprintf(path, sizeof path, "%s/" GROUP "/cgroup.procs", hierarchy);
-    procs_fd = open(path, O_WRONLY | O_CLOEXEC);
-    return procs_fd < 0 ? error_set_errno("can't open a control group") : 0;
+    memory_events_fd = open_file(hierarchy, "memory.events", O_RDONLY);  // absent where memory isn't bounded
+    procs_fd = open_file(hierarchy, "cgroup.procs", O_WRONLY);
+    if (procs_fd < 0)
+        return error_set_errno("can't open a control group");
+    open_freezer(hierarchy);
+    return 0;
+}
+
+static const char *read_events(int fd, char *text, size_t size)
+{
+    ssize_t length = fd < 0 ? -1 : pread(fd, text + 1, size - 2, 0);
+    text[0] = '\n';
+    text[length < 0 ? 1 : length + 1] = '\0';
+    return text;
 }
 
 uint64_t tasks_oom_kills(void)
@@ -95,9 +133,7 @@ uint64_t tasks_oom_kills(void)
     static const char name[] = "\noom_kill ";
     char text[512];
     uint64_t kills = 0;
-    ssize_t length = events_fd < 0 ? -1 : pread(events_fd, text, sizeof text - 1, 0);
-    text[length < 0 ? 0 : length] = '\0';
-    const char *line = strstr(text, name);
+    const char *line = strstr(read_events(memory_events_fd, text, sizeof text), name);
     return line != NULL && sscanf(line + sizeof name - 1, "%" SCNu64, &kills) == 1 ? kills : 0;
 }
 
@@ -109,4 +145,55 @@ long tasks_join(void)
         return 0;
     const struct rlimit by_user = {limit, limit};
     return raw_syscall(SYS_setrlimit, RLIMIT_NPROC, (long)&by_user, 0, 0);
+}
+
+int tasks_freeze(void)
+{
+    if (freezer.list < 0 || freezer.freeze < 0 || freezer.events < 0 || freezer.changes < 0)
+        return error_set("the guest's kernel has no control group that can be frozen");
+    return write(freezer.freeze, "1", 1) == 1 ? 0 : error_set_errno("can't freeze the commands");
+}
+
+int tasks_thaw(void)
+{
+    if (freezer.freeze < 0)
+        return 0;
+    return write(freezer.freeze, "0", 1) == 1 ? 0 : error_set_errno("can't thaw the commands");
+}
+
+bool tasks_frozen(void)
+{
+    char text[512];
+    return strstr(read_events(freezer.events, text, sizeof text), "\nfrozen 1\n") != NULL;
+}
+
+int tasks_changes(void)
+{
+    return freezer.changes;
+}
+
+static int read_list(char *text, size_t size)
+{
+    ssize_t count = read(freezer.list, text, size);
+    return count < 0 ? error_set_errno("can't read which processes commands have") : (int)count;
+}
+
+int tasks_signal(int number)
+{
+    char text[4096];
+    int count = 0;
+    pid_t pid = 0;
+    if (lseek(freezer.list, 0, SEEK_SET) != 0)
+        return error_set_errno("can't read which processes commands have");
+    while ((count = read_list(text, sizeof text)) > 0)
+        for (int i = 0; i < count; i++) {
+            if (text[i] >= '0' && text[i] <= '9') {
+                pid = pid * 10 + (text[i] - '0');
+                continue;
+            }
+            if (pid > 1)
+                (void)kill(pid, number);  // one that was killed meanwhile is not collected yet, so that its number is its own
+            pid = 0;
+        }
+    return count;
 }

@@ -1,7 +1,8 @@
-// Bounds all commands together, by the kernel's control groups: how many processes and threads they are, and their memory.
+// Holds all commands together in one of the kernel's control groups: how many they are, their memory, and whether they run.
 #ifndef AGENT_TASKS_H
 #define AGENT_TASKS_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 // Mount the hierarchy there: 1; 0 where the kernel has none; -1 with error_set() called.
@@ -14,5 +15,16 @@ int tasks_bound(uint32_t most, uint64_t memory, const char *hierarchy);
 long tasks_join(void);
 // How many processes of commands the kernel has ended for want of memory; 0 where it doesn't count.
 uint64_t tasks_oom_kills(void);
+
+// Have the kernel stop all processes of commands, which takes as long as they are in it; or have them go on, which is no failure
+// where they do. -1 with error_set() called.
+int tasks_freeze(void);
+int tasks_thaw(void);
+// Whether all of them stand.
+bool tasks_frozen(void);
+// A descriptor that doesn't block, and has bytes to read once that may have changed.
+int tasks_changes(void);
+// Signal each process of commands, while they stand; -1 with error_set() called.
+int tasks_signal(int number);
 
 #endif

@@ -13,11 +13,16 @@ from mvmnix.launch.agent.frames import (
     Config,
     Failed,
     FrameKind,
+    Freeze,
+    Frozen,
     Hello,
+    NotFrozen,
     Ping,
     Pong,
     Ready,
     Shutdown,
+    Thaw,
+    Thawed,
     Time,
 )
 from mvmnix.launch.agent.guest_network import GuestNetwork
@@ -74,6 +79,13 @@ def channel() -> Iterator[tuple[str, bytes]]:
     yield "a-connection", b"\2" + b"".join(map(encode, connection))
     yield "a-port-that-was-not-granted", b"\2" + encode(Open(2, 22))
     yield "cut-off", b"\2" + encode(Stdout(3, b"x" * 100))[:50]
+    thawed = encode(Thawed(run_goes_on=False))
+    yield "frozen-and-thawed", b"\3" + encode(Started(3)) + encode(Frozen()) + thawed + encode(Stdout(3, b"on"))
+    yield "not-frozen", b"\3" + encode(NotFrozen(b"no group")) + encode(Started(3))
+    yield "output-of-frozen", b"\3" + encode(Started(3)) + encode(Frozen()) + encode(Stdout(3, b"x"))
+    yield "not-renewed", b"\4" + encode(Failed(b"no entropy"))
+    adopted = (Thawed(run_goes_on=True), Stdout(1, b"on"), Open(2, 80), Exit(1, End.EXITED, Step.NONE, 0))
+    yield "restored", b"\4" + b"".join(map(encode, adopted))
 
 
 def agent() -> Iterator[tuple[str, bytes]]:
@@ -99,6 +111,8 @@ def agent() -> Iterator[tuple[str, bytes]]:
         Shell(5, terminal),
         Copy(7, copy),
         Files(9, removal),
+        Freeze(1000),
+        Thaw(is_renewed=True, time_ns=1, entropy=bytes(range(32)), hostname="twin"),
     )
     yield "frames", b"\0" + b"".join(map(encode, said))
     for frame in said:
@@ -154,6 +168,17 @@ def conversation() -> Iterator[tuple[str, bytes]]:
     yield "after-a-failed-config", b"\4" + good + b"".join(map(encode, (Run(1), *rest, Data(2, b"x"), Shutdown(0))))
     yield "ping-after-a-failed-config", b"\2" + good + encode(Ping(1))
     yield "data-after-a-failed-config", b"\1" + good + encode(Data(2, b"x"))
+    freeze, thaws = encode(Freeze(1000)), [Thaw(is_renewed=it, time_ns=1, entropy=bytes(32)) for it in (False, True)]
+    again = encode(Ping(1)) + encode(Exec(3, request)) + encode(Shutdown(0))
+    for name, thaw in zip(("frozen", "restored"), map(encode, thaws), strict=True):
+        yield name, b"\0" + good + encode(Exec(3, request)) + freeze + thaw + again
+        yield f"{name}-not-renewed", b"\x20" + good + freeze + thaw + again
+        yield f"{name}-after-a-failed-freeze", b"\x08" + good + freeze + thaw
+    yield "not-frozen", b"\x08" + good + freeze + again
+    yield "frozen-too-late", b"\x10" + good + encode(Freeze(0)) + again
+    yield "frozen-and-shut-down", b"\0" + good + freeze + encode(Shutdown(1000))
+    yield "frozen-and-asked", b"\0" + good + freeze + encode(Exec(3, request))
+    yield "frozen-before-ready", b"\0" + freeze + good
     yield "config-again", b"\1" + good * 2
     yield "shutdown-first", b"\0" + encode(Shutdown(0)) + good + encode(Run(1))
 

@@ -47,12 +47,17 @@ def config(*, verbs: frozenset[Verb] = frozenset(Verb), ports: tuple[int, ...] =
 
 
 @contextmanager
-def process(agent: Path, *groups: Path) -> Iterator[tuple[socket.socket, "subprocess.Popen[bytes]"]]:
-    """The agent and our end of its socket; perhaps with a directory that stands for the kernel's control groups."""
+def process(
+    agent: Path, *words: Path | int, fds: tuple[int, ...] = ()
+) -> Iterator[tuple[socket.socket, "subprocess.Popen[bytes]"]]:
+    """The agent and our end of its socket; perhaps with a directory that stands for the kernel's control groups.
+
+    Behind that, one of `fds` may stand for its keeper, and another directory for the workload's root.
+    """
     ours, theirs = socket.socketpair()
-    argv = [str(agent), "--serve", str(theirs.fileno()), *map(str, groups)]
+    argv = [str(agent), "--serve", str(theirs.fileno()), *map(str, words)]
     os.set_blocking(theirs.fileno(), False)
-    with subprocess.Popen(argv, pass_fds=[theirs.fileno()], stderr=subprocess.PIPE) as child, theirs:
+    with subprocess.Popen(argv, pass_fds=[theirs.fileno(), *fds], stderr=subprocess.PIPE) as child, theirs:
         theirs.close()
         try:
             yield ours, child
@@ -69,7 +74,7 @@ def talk(
     with process(agent, *groups) as (sock, _):
         channel = Channel(sock, loop, services=dict.fromkeys(guest.ports, services or Services()))
         hello = channel.wait_hello(idle=IDLE)
-        assert (hello.agent, hello.kernel) == ("0.2.0", os.uname().release)
+        assert (hello.agent, hello.kernel) == ("0.3.0", os.uname().release)
         channel.configure(guest, idle=IDLE)
         yield channel, loop
         if channel.failure is None:
@@ -112,8 +117,8 @@ class Raw:
 
 
 @contextmanager
-def raw(agent: Path, *, ready: bool = True, portion: int = 65536) -> Iterator[Raw]:
-    with process(agent) as (sock, _):
+def raw(agent: Path, *groups: Path, ready: bool = True, portion: int = 65536) -> Iterator[Raw]:
+    with process(agent, *groups) as (sock, _):
         host = Raw(sock, portion)
         assert isinstance(host.hears(), Hello)
         if ready:

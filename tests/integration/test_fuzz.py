@@ -33,7 +33,7 @@ PARSERS = (
 )
 #: What a conversation needs besides: all that decides which frame is handled when, and nothing that starts or mounts.
 TALKERS = (
-    *("conversation.c", "commands.c", "command.c", "channel.c", "exit_report.c", "output_stream.c"),
+    *("conversation.c", "freeze.c", "commands.c", "command.c", "channel.c", "exit_report.c", "output_stream.c"),
     *("queue.c", "loop.c", "splice.c", "cached_pages.c", "files.c", "filter.c", "filter_table.c"),
 )
 LIMITS = (f"-timeout={EVENT_PATIENCE}", "-rss_limit_mb=1024", "-print_final_stats=1")
@@ -126,15 +126,21 @@ def test_the_agent_s_conversation(tmp_path: Path) -> None:
     assert executed(done) >= len(list(seeds.CONVERSATION.iterdir()))
 
 
-def test_a_handler_without_its_phase_is_found(tmp_path: Path) -> None:
-    """The same target over a copy of the agent that handles frames after a failed configuration, as it once did."""
+@pytest.mark.parametrize(
+    ("name", "text", "planted"),
+    [
+        ("conversation.c", "if (phase == STOPPED || phase == FAILED)", "if (phase == STOPPED)"),
+        ("freeze.c", "if (renewed != 0)", "if (renewed > 0)"),
+    ],
+    ids=["frames after a failed configuration", "a thaw without a renewal"],
+)
+def test_a_missing_check_is_found(tmp_path: Path, name: str, text: str, planted: str) -> None:
+    """The same target over a copy of the agent that lacks it."""
     copy = tmp_path / "agent"
     shutil.copytree(AGENT, copy)
-    conversation = copy / "conversation.c"
-    text = conversation.read_text()
-    planted = text.replace("if (phase == STOPPED || phase == FAILED)", "if (phase == STOPPED)")
-    assert planted != text
-    conversation.write_text(planted)
+    before = (copy / name).read_text()
+    assert before.count(text) == 1
+    (copy / name).write_text(before.replace(text, planted))
     program = compiled_conversation(tmp_path, copy)
     done = fuzz(tmp_path, program, "-max_len=8192", "-close_fd_mask=2", corpus=seeds.CONVERSATION, how=SEARCH)
     assert done.returncode != 0
