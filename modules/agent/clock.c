@@ -7,13 +7,6 @@
 
 static struct clock_estimate estimated;
 
-int64_t clock_read(clockid_t clock)
-{
-    struct timespec now;
-    (void)clock_gettime(clock, &now);
-    return (int64_t)now.tv_sec * SECOND + now.tv_nsec;
-}
-
 bool clock_estimate(struct clock_estimate *estimate, int64_t offset, int64_t now)
 {
     int64_t best = offset;
@@ -35,13 +28,13 @@ bool clock_estimate(struct clock_estimate *estimate, int64_t offset, int64_t now
 
 void clock_restart(uint64_t time_ns)
 {
-    const int64_t now = clock_read(CLOCK_MONOTONIC);
+    const int64_t now = keeper_read_clock(CLOCK_MONOTONIC);
     estimated = (struct clock_estimate){.offset = (int64_t)time_ns - now, .last = now, .is_known = true};
 }
 
 void clock_take(uint64_t time_ns)
 {
-    const int64_t now = clock_read(CLOCK_MONOTONIC);
+    const int64_t now = keeper_read_clock(CLOCK_MONOTONIC);
     if (clock_estimate(&estimated, (int64_t)time_ns - now, now))
         keeper_set_clock(estimated.offset);
 }

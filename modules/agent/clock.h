@@ -4,10 +4,6 @@
 
 #include <stdbool.h>
 #include <stdint.h>
-#include <time.h>
-
-// In nanoseconds.
-#define SECOND INT64_C(1000000000)
 
 // What readings of the host's clock come to: how far it is before CLOCK_MONOTONIC, in nanoseconds. Begins with zeros.
 struct clock_estimate {
@@ -20,7 +16,6 @@ struct clock_estimate {
     bool is_known;
 };
 
-int64_t clock_read(clockid_t clock);
 // It is this time now, by the host's clock: Unix time in nanoseconds, less than 2^63. The guest's is set if need be.
 void clock_take(uint64_t time_ns);
 // The clock was set to this time, whatever readings before came to: the machine was stopped meanwhile.

@@ -19,7 +19,6 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "clock.h"
 #include "errors.h"
 
 // A clock that is as near is left alone.
@@ -63,11 +62,18 @@ static int add_entropy(const uint8_t *entropy)
     return result;
 }
 
+int64_t keeper_read_clock(clockid_t clock)
+{
+    struct timespec now;
+    (void)clock_gettime(clock, &now);
+    return (int64_t)now.tv_sec * SECOND + now.tv_nsec;
+}
+
 static int set_clock(int64_t offset)
 {
-    if (llabs(clock_read(CLOCK_REALTIME) - clock_read(CLOCK_MONOTONIC) - offset) < TOLERANCE)
+    if (llabs(keeper_read_clock(CLOCK_REALTIME) - keeper_read_clock(CLOCK_MONOTONIC) - offset) < TOLERANCE)
         return 0;
-    const int64_t time = clock_read(CLOCK_MONOTONIC) + offset;
+    const int64_t time = keeper_read_clock(CLOCK_MONOTONIC) + offset;
     const struct timespec now = {.tv_sec = (time_t)(time / SECOND), .tv_nsec = (long)(time % SECOND)};
     return clock_settime(CLOCK_REALTIME, &now);
 }
@@ -190,7 +196,7 @@ int keeper_renew(const struct renewal *renewal)
     struct keeper_request request;
     memset(&request, 0, sizeof request);
     request.parts = PART_ENTROPY | PART_CLOCK | (renewal->hostname[0] != '\0' ? PART_NAME : PART_NONE);
-    request.offset = (int64_t)renewal->time_ns - clock_read(CLOCK_MONOTONIC);
+    request.offset = (int64_t)renewal->time_ns - keeper_read_clock(CLOCK_MONOTONIC);
     memcpy(request.entropy, renewal->entropy, ENTROPY_BYTES);
     memcpy(request.hostname, renewal->hostname, MAX_HOSTNAME);
     int result = ask(&request);

@@ -5,11 +5,15 @@
 
 #include <stdint.h>
 #include <sys/types.h>
+#include <time.h>
 
 #include "protocol.h"
 
-// What a machine is given that begins, or that goes on from a snapshot: Unix time in nanoseconds, less than 2^63; bytes that the
-// host drew for this moment alone; a host name, or none, which keeps the one that it has.
+// In nanoseconds.
+#define SECOND INT64_C(1000000000)
+
+// What a machine is given that begins, or that goes on from a snapshot: Unix time in nanoseconds, less than 2^63; bytes
+// that the host drew for this moment alone; a host name, or none, which keeps the one that it has.
 struct renewal {
     uint64_t time_ns;
     uint8_t entropy[ENTROPY_BYTES];
@@ -22,11 +26,13 @@ int keeper_start(void);
 pid_t keeper_process(void);
 // Add the entropy to the kernel's, which is reseeded by it, set clock and name. -1 with error_set() called.
 int keeper_renew(const struct renewal *renewal);
+// A clock's reading, in nanoseconds.
+int64_t keeper_read_clock(clockid_t clock);
 // Set the clock so many nanoseconds before CLOCK_MONOTONIC; without effect where it can't be set.
 void keeper_set_clock(int64_t offset);
 
 #ifdef AGENT_TEST_MODE
-// Talk to whoever holds the other end of `fd` in place of a process of the agent's own.
+// Talk to what holds the other end of `fd` in place of a process of the agent's own.
 void keeper_adopt(int fd);
 // The program of its filter, as seccomp(2) takes it. -1 with errno.
 int keeper_write_filter(int fd);
