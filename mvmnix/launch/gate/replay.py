@@ -42,8 +42,14 @@ _WHAT: Final = "the plan"
 _REPLAN: Final = "make and sign a plan anew: `mvm plan create`, `mvm plan sign`"
 
 
-def nonce_of(plan: Plan) -> Digest:
-    """The digest under which a plan's nonce is kept and logged."""
+def nonce_of(plan: Plan, restored: Digest | None = None) -> Digest:
+    """The digest under which a plan's nonce is kept and logged.
+
+    A plan for once starts one machine at a time, which may end with a snapshot and go on from there: `restored` is the
+    digest of that snapshot's statement, and such a start spends what stands for that instead, once.
+    """
+    if restored is not None and plan.use.is_single:
+        return Digest.of(b"restored\0" + restored.raw)
     return Digest.of(plan.nonce.encode())
 
 
@@ -119,14 +125,15 @@ class Replay:
         self._check_anchors = check_anchors
 
     @contextmanager
-    def spending(self, plan: VerifiedPlan, machine: str) -> Iterator[Digest]:
+    def spending(self, plan: VerifiedPlan, machine: str, *, restored: Digest | None = None) -> Iterator[Digest]:
         """Spend a plan's nonce for a machine; inside, its start is recorded, with the digest that this hands out.
 
-        Raises RefusedError as the steps say, MvmnixError when the nonce can't be kept; what then follows is no start.
+        `restored` is the digest of the statement of the snapshot from which it goes on. Raises RefusedError as the
+        steps say, MvmnixError when the nonce can't be kept; what then follows is no start.
         """
         with clock_lock(self._directory):
             try:
-                nonce = self._spend(plan.plan, machine)
+                nonce = self._spend(plan.plan, machine, restored)
             except OSError as error:
                 raise unusable_clock(self._directory, error) from error
             yield nonce
@@ -135,12 +142,12 @@ class Replay:
         """Whether it would start now: raises as `spending`. Nothing is spent, kept, told or forgotten."""
         with looked_at(self._directory):
             try:
-                self._allowed(plan, self._clock.look)
+                self._allowed(plan, self._clock.look, None)
             except OSError as error:
                 raise unusable_clock(self._directory, error) from error
 
-    def _spend(self, plan: Plan, machine: str) -> Digest:
-        it = self._allowed(plan, self._clock.moment)
+    def _spend(self, plan: Plan, machine: str, restored: Digest | None) -> Digest:
+        it = self._allowed(plan, self._clock.moment, restored)
         keep = frozenset({it.nonce} if it.last is None else {it.nonce, it.last.nonce})
         self._nonces.forget(it.nonce, before=it.moment.past, keep=keep)  # 6
         before = it.last.machine if it.last is not None and it.last.nonce == it.nonce else ""
@@ -151,13 +158,13 @@ class Replay:
             raise _replayed("it was spent just now") from error
         return it.nonce
 
-    def _allowed(self, plan: Plan, read: Callable[[], Moment]) -> _Allowed:
+    def _allowed(self, plan: Plan, read: Callable[[], Moment], restored: Digest | None) -> _Allowed:
         self._check_anchors()  # 1
         moment = read()  # 2
         last = self._starts.last()
         self._as_new_as_the_log(last, moment)  # 3
         _within_window(plan, moment.now)  # 4
-        nonce, statement = nonce_of(plan), Digest.of(plans.plan_statement(plan).to_bytes())
+        nonce, statement = nonce_of(plan, restored), Digest.of(plans.plan_statement(plan).to_bytes())
         return _Allowed(moment, last, nonce, statement, self._unspent(plan, nonce, statement))  # 5
 
     def _as_new_as_the_log(self, last: LoggedStart | None, moment: Moment) -> None:
