@@ -102,6 +102,10 @@ from mvmnix.api.signing import PUBLIC_INSTANCES as PUBLIC_INSTANCES
 from mvmnix.api.signing import KeylessChoice as KeylessChoice
 from mvmnix.api.signing import key_file as key_file
 from mvmnix.api.signing import read_secret as read_secret
+from mvmnix.api.snapshots import create_snapshot as create_snapshot
+from mvmnix.api.snapshots import list_snapshots as list_snapshots
+from mvmnix.api.snapshots import remove_snapshots as remove_snapshots
+from mvmnix.api.snapshots import restore_snapshot as restore_snapshot
 from mvmnix.api.source_refs import KEPT_SCHEME as KEPT_SCHEME
 from mvmnix.api.source_refs import KeptImage as KeptImage
 from mvmnix.api.source_refs import SourceRef as SourceRef
@@ -148,6 +152,7 @@ from mvmnix.launch.control.start_messages import Mode as Mode
 from mvmnix.launch.control.start_messages import Started as Started
 from mvmnix.launch.control.start_messages import TerminalSize as TerminalSize
 from mvmnix.launch.shares.risk_checks import DANGER_MEANINGS as DANGER_MEANINGS
+from mvmnix.launch.snapshots.statement import SnapshotClaim as SnapshotClaim
 from mvmnix.launch.templates.record import TemplateRecord as TemplateRecord
 from mvmnix.machines.audit_export import EXPORT_KEY as EXPORT_KEY
 from mvmnix.machines.audit_export import EXPORT_LOG as EXPORT_LOG

@@ -30,6 +30,7 @@ from mvmnix.launch.runtime.accelerator import KvmProbe
 from mvmnix.launch.runtime.creation import check_creation
 from mvmnix.launch.runtime.creation import create_home as register
 from mvmnix.launch.runtime.host import Host
+from mvmnix.launch.snapshots.store import Snapshots
 from mvmnix.launch.templates.sealing_key import read_or_make
 from mvmnix.launch.templates.store import Templates
 from mvmnix.launch.templates.template import NOTHING_HELD, Held
@@ -130,6 +131,12 @@ def open_templates(context: Context, held: Held = NOTHING_HELD) -> Templates:
     return Templates(directory, key, policy.state, held, are_allowed=policy.warm_starts)
 
 
+def open_snapshots(context: Context) -> Snapshots:
+    """The snapshots that are kept here."""
+    directory = context.keep(context.roots.state.child("snapshots"))
+    return Snapshots(directory, partial(read_or_make, context.keys))
+
+
 def open_host(
     context: Context,
     notice: Callable[[str], None],
@@ -150,6 +157,7 @@ def open_host(
         notice=notice,
         means=means,
         templates=open_templates(context, held),
+        snapshots=open_snapshots(context),
         own=tuple(context.roots.paths.values()),
     )
     context.at_end(host.loop.close)
@@ -203,13 +211,21 @@ def retain(host: Host, retention: Retention, kind: MachineKind) -> Iterator[Call
 @contextmanager
 def _kept(context: Context, bundle: bytes) -> Iterator[VerifiedPlan]:
     """The plan for an image that is kept here."""
-    with ExitStack() as stack:
-        with context.working():  # until its files are open, the image may not be removed
-            with context.recorded(plan=Digest.of(bundle)):
-                signed = read_plan(bundle, context.policy)
-                kept = _image_of(context, signed.plan)
-            verified = stack.enter_context(admit_kept(context, signed, kept, context.frontend.notice))
+    with submit_for(context, bundle) as submission:
+        verified = admit_submission(context, submission, context.frontend.notice)
+    with verified:
         yield verified
+
+
+@contextmanager
+def submit_for(context: Context, bundle: bytes) -> Iterator[Submission]:
+    """What is handed in for a plan for an image that is kept here, and can't be removed until its files are open."""
+    with context.working():
+        with context.recorded(plan=Digest.of(bundle)):
+            signed = read_plan(bundle, context.policy)
+            kept = _image_of(context, signed.plan)
+        with submit_kept(context, signed, kept) as submission:
+            yield submission
 
 
 @contextmanager

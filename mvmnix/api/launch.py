@@ -52,8 +52,9 @@ class StartOptions:
     """How a machine is started: what becomes of it, its name, how long it is kept after its end.
 
     `image` is a directory of an exported image, `vsa` the file of a verifier's summary of it; without them the image is
-    kept here. `streams` are the pipes of an attached command. `terminal` is the size of its terminal. `ports` are those
-    at which this process answers the guest. With `private` the launcher is this process's child, and serves it alone.
+    kept here. `snapshot` is the id of what its guest goes on from. `streams` are the pipes of an attached command, and
+    `terminal` is the size of its terminal. `ports` are those at which this process answers the guest. With `private`
+    the launcher is this process's child, and serves it alone.
     """
 
     mode: Mode = Mode.DETACHED
@@ -61,6 +62,7 @@ class StartOptions:
     retention: Retention = Retention.ALWAYS
     image: str = ""
     vsa: str = ""
+    snapshot: str = ""
     streams: Mapping[Stream, int] = field(default_factory=dict)
     terminal: TerminalSize | None = None
     ports: tuple[int, ...] = ()
@@ -232,6 +234,7 @@ def _start(
         request = StartRequest(
             mode=options.mode,
             created=created,
+            snapshot=options.snapshot,
             name=options.name,
             retention=options.retention,
             terminal=options.terminal,

@@ -51,6 +51,7 @@ class RecordKind(StrEnum):
     NEW_LOG = "new-log"
     RESTART = "restart"
     NETWORK = "network"
+    SNAPSHOT = "snapshot"
 
 
 #: What a record of each kind must say; the rest may be missing.
@@ -69,6 +70,7 @@ _REQUIRED: Final[Mapping[str, tuple[str, ...]]] = {
     RecordKind.ANCHOR: ("digests", "reasons"),
     RecordKind.NEW_LOG: ("digests",),
     RecordKind.NETWORK: ("machine", "plan", "policy", "reasons"),
+    RecordKind.SNAPSHOT: ("machine", "plan", "policy", "digests"),
     RecordKind.RESTART: ("machine", "plan", "policy", "digests", "reasons"),
 }
 _HEX: Final = "[0-9a-f]{64}"

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import TYPE_CHECKING
 
 from mvmnix.api import held_files
 from mvmnix.api.admission import (
@@ -43,6 +44,7 @@ from mvmnix.launch.runtime.finalize import Ended as MachineEnd
 from mvmnix.launch.runtime.host import Host
 from mvmnix.launch.runtime.machine import Machine
 from mvmnix.launch.runtime.save_template import save_template
+from mvmnix.launch.runtime.start import start_machine
 from mvmnix.launch.runtime.supervisor import SupervisedEnd, supervise
 from mvmnix.launch.runtime.waiting import WaitingMachine
 from mvmnix.launch.templates.template import NOTHING_HELD, Held
@@ -54,6 +56,10 @@ from mvmnix.machines.retention import MachineKind
 from mvmnix.plan.backend import Backend
 from mvmnix.plan.plan import Plan
 from mvmnix.system.stop_signals import StopRequestedError, stopping_signals
+
+if TYPE_CHECKING:
+    from mvmnix.launch.gate.snapshot import VerifiedSnapshot
+    from mvmnix.launch.snapshots.store import KeptSnapshot
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +110,15 @@ def _follow_cold_start(plan: Plan, key: Digest) -> None:
     follow_cold_start(plan, key)
 
 
+@dataclass(frozen=True, slots=True)
+class _Admitted:
+    """A plan that passed the gate; the id of the machine that was created from it, or the snapshot that goes on."""
+
+    plan: VerifiedPlan
+    created: str = ""
+    restored: "tuple[VerifiedSnapshot, KeptSnapshot] | None" = None
+
+
 class _Performance:
     """One request."""
 
@@ -137,7 +152,8 @@ class _Performance:
         if self._request.mode is Mode.CREATED:
             name, bundle = self._request.name, read_plan(self._descriptors["plan"])
             return Created(create_machine(self._context, bundle, name=name, image=self._image, vsa=self._summary))
-        with self._admit() as (plan, created):  # 2
+        with self._admit() as admitted:  # 2
+            plan = admitted.plan
             if self._request.terminal is not None:
                 refuse_terminal(self._context, plan)
             host = host_for(self._context, plan, self._conversation, self._held)
@@ -146,7 +162,7 @@ class _Performance:
             self._conversation.watch(host.loop)
             kind = MachineKind.BUILD if self._request.is_build else MachineKind.RUN
             with retain(host, self._request.retention, kind) as mark_ready:
-                finished = self._finish(plan, host, created, mark_ready)  # 3, 4
+                finished = self._finish(admitted, host, mark_ready)  # 3, 4
             if (
                 host.templates.missed is not None
                 and not self._image
@@ -176,18 +192,28 @@ class _Performance:
                 raise UsageError(f"{stream} is not a pipe that is open for it", hint=hint)
 
     @contextmanager
-    def _admit(self) -> Iterator[tuple[VerifiedPlan, str]]:
-        """The plan, and the id of the machine that was created from it, if one was."""
-        if self._request.created and self._request.mode is Mode.SAVED:
-            raise UsageError("a machine that was created is started, and not saved", hint="mvm warm IMAGE")
-        if self._request.created:
-            with admit_created(self._context, self._request.created) as (plan, created):
-                yield plan, created
+    def _admit(self) -> Iterator[_Admitted]:
+        """What passed the gate."""
+        request = self._request
+        if request.mode is Mode.SAVED and (request.created or request.snapshot):
+            raise UsageError("a machine that was created or restored is started, not saved", hint="mvm warm IMAGE")
+        if request.snapshot and (request.created or self._image):
+            raise UsageError("what goes on from a snapshot is of a kept image", hint="name no other image")
+        if request.created:
+            with admit_created(self._context, request.created) as (plan, created):
+                yield _Admitted(plan, created=created)
+        elif request.snapshot:
+            from mvmnix.api.snapshots import admit_restored  # noqa: PLC0415 - only restores pay for it
+
+            bundle = read_plan(self._descriptors["plan"])
+            with admit_restored(self._context, bundle, request.snapshot) as (snapshot, kept):
+                yield _Admitted(snapshot.plan, restored=(snapshot, kept))
         else:
             with admit_plan(self._context, read_plan(self._descriptors["plan"]), self._image, self._summary) as plan:
-                yield plan, ""
+                yield _Admitted(plan)
 
-    def _finish(self, plan: VerifiedPlan, host: Host, created: str, mark_ready: Callable[[str], None]) -> SupervisedEnd:
+    def _finish(self, admitted: _Admitted, host: Host, mark_ready: Callable[[str], None]) -> SupervisedEnd:
+        plan = admitted.plan
         if self._request.mode is Mode.SAVED:
             with stopping_signals(host.loop):
                 ended = save_template(plan, host)
@@ -205,16 +231,24 @@ class _Performance:
             self._tell_started(plan, machine.id, machine.acceleration)
             return self._work(plan, host, machine)
 
-        return supervise(
-            plan,
+        start = self._starter(admitted, host, services)
+        return supervise(plan, host, start, work, check=self._check, is_listening=not self._request.is_build)
+
+    def _starter(
+        self, admitted: _Admitted, host: Host, services: Mapping[int, ServiceFactory]
+    ) -> Callable[[], Machine]:
+        if admitted.restored is not None:
+            from mvmnix.launch.runtime.restore import restore_machine  # noqa: PLC0415 - only restores pay for it
+
+            return partial(restore_machine, *admitted.restored, host, name=self._request.name)
+        return partial(
+            start_machine,
+            admitted.plan,
             host,
-            work,
-            check=self._check,
             name=self._request.name,
-            created=created,
+            created=admitted.created,
             services=services,
             reboots_panic=self._request.is_build,
-            is_listening=not self._request.is_build,
             waiting=self._waiting,
         )
 
@@ -248,15 +282,20 @@ class _Performance:
             case Mode.DETACHED:
                 self._conversation.is_detached = True
                 self._conversation.close()
+                if not machine.has_command:
+                    return self._wait(machine)
                 return machine.run(stdout=discard_output, stderr=discard_output, attached=False)
             case Mode.HELD:
-                machine.wait()
-                machine.raise_failure()
-                return None
+                return self._wait(machine)
             case _:
                 status = self._run_attached(plan, host, machine, self._request.terminal)
                 self._explain(plan, host, status)
                 return status
+
+    @staticmethod
+    def _wait(machine: Machine) -> None:
+        machine.wait()
+        machine.raise_failure()
 
     def _run_attached(
         self, plan: VerifiedPlan, host: Host, machine: Machine, terminal: TerminalSize | None

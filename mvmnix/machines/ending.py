@@ -23,6 +23,7 @@ class EndReason(StrEnum):
     STOPPED = "stopped"
     SAVED = "saved"
     CLAIMED = "claimed"
+    COOLED = "cooled"
     TIMEOUT = "timeout"
     BOOT_STALLED = "boot-stalled"
     IDLE = "idle"
@@ -44,7 +45,14 @@ class EndReason(StrEnum):
 
 
 _CLEAN: Final = frozenset(
-    {EndReason.GUEST_EXIT, EndReason.OUT_OF_MEMORY, EndReason.STOPPED, EndReason.SAVED, EndReason.CLAIMED}
+    {
+        EndReason.GUEST_EXIT,
+        EndReason.OUT_OF_MEMORY,
+        EndReason.STOPPED,
+        EndReason.SAVED,
+        EndReason.CLAIMED,
+        EndReason.COOLED,
+    }
 )
 
 
@@ -63,6 +71,7 @@ class HostAction(StrEnum):
     KILLED_ON_FAREWELL = "killed-on-farewell"
     SAVED = "saved"
     CLAIMED = "claimed"
+    COOLED = "cooled"
 
 
 class ChannelEnd(StrEnum):
@@ -79,8 +88,8 @@ def judge_end(action: HostAction, last_word: ChannelEnd, events: "Collection[Mon
     """Why the machine ended, as far as that can be told without its disk.
 
     1. What the host broke off itself: a guest that breaks the protocol, one that took too long, stalled at its
-       boot, was idle for too long or wrote too much, one whose network ended, one that was stopped, saved or claimed,
-       one that said why it can't go on and didn't end, one that announced its end and took too long for it.
+       boot, was idle for too long or wrote too much, one whose network ended, one that was stopped, saved, claimed or
+       cooled, one that said why it can't go on and didn't end, one that announced its end and took too long for it.
     2. A hypervisor that failed, or went without a word about its guest.
     3. A guest that said why it can't go on.
     4. A panic, or a reset that the agent did not announce.
@@ -104,6 +113,7 @@ def judge_end(action: HostAction, last_word: ChannelEnd, events: "Collection[Mon
         (action is HostAction.KILLED_ON_STOP, EndReason.STOPPED),
         (action is HostAction.SAVED, EndReason.SAVED),
         (action is HostAction.CLAIMED, EndReason.CLAIMED),
+        (action is HostAction.COOLED, EndReason.COOLED),
         (action is HostAction.KILLED_ON_FAILURE and last_word is ChannelEnd.MOUNT_POINT, EndReason.MOUNT_POINT),
         (action is HostAction.KILLED_ON_FAILURE, EndReason.GUEST_FAILED),
         (action is HostAction.KILLED_ON_FAREWELL, EndReason.GUEST_EXIT),

@@ -150,9 +150,11 @@ def launch_killed(here: House, plan: VerifiedPlan, step: int) -> int:
         real = replay.Replay.spending
 
         @contextmanager
-        def spending(self: replay.Replay, plan: VerifiedPlan, machine: str) -> Iterator[Digest]:
+        def spending(
+            self: replay.Replay, plan: VerifiedPlan, machine: str, *, restored: Digest | None = None
+        ) -> Iterator[Digest]:
             killed_at(step)
-            with real(self, plan, machine) as nonce:
+            with real(self, plan, machine, restored=restored) as nonce:
                 yield nonce
             sys.settrace(None)
 

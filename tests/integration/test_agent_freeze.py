@@ -84,7 +84,7 @@ def test_each_command_has_started_by_then(agent: Path, tmp_path: Path) -> None:
 
 
 def test_a_command_that_does_not_start_has_ended_by_then(agent: Path, tmp_path: Path) -> None:
-    guest = replace(config(), workload=workload("/nonexistent"))
+    guest = replace(config(), workload=workload("/proc/nonexistent"))
     with machine(agent, tmp_path, guest) as host:
         host.says(Run(1))
         assert host.freezes() == [Exit(1, End.NOT_STARTED, Step.EXECUTE, errno.ENOENT), Frozen()]

@@ -170,6 +170,11 @@ class Channel:
         stream, self._next_command = self._next_command, self._next_command + 2
         return self._start(frame_of(stream, request), stdout=stdout, stderr=stderr, stdin=stdin)
 
+    @property
+    def has_run(self) -> bool:
+        """Whether the configuration's command was started, here or before the guest was saved."""
+        return self._ran
+
     def wait(self, command: Command, *, idle: float | None = None) -> ExitStatus:
         """The command's end, when its output has reached the sinks. Raises ChannelError."""
         self._wait(

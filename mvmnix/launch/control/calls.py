@@ -11,7 +11,17 @@ from mvmnix.errors import GuestTimeoutError, MvmnixError
 from mvmnix.launch.control.connection import Connection
 from mvmnix.launch.control.drivers import Steps, Wait
 from mvmnix.launch.control.failure import Failure
-from mvmnix.launch.control.messages import Answer, Done, Exited, GuestCall, Request, Stream, parse_answer
+from mvmnix.launch.control.messages import (
+    Answer,
+    Done,
+    Exited,
+    GuestCall,
+    Request,
+    SnapshotKept,
+    Stream,
+    TakeSnapshot,
+    parse_answer,
+)
 from mvmnix.machines.exit_status import ExitStatus
 
 _CHUNK: Final = 65536
@@ -45,8 +55,12 @@ def wait_for_exit(connection: Connection) -> Steps[ExitStatus]:
 def _required(status: ExitStatus | None) -> ExitStatus:
     """Return how a command ended. Raises MvmnixError for an answer that isn't a command's."""
     if status is None:
-        raise MvmnixError("the machine's supervisor answered another question", hint="mvm ps --all")
+        raise _another()
     return status
+
+
+def _another() -> MvmnixError:
+    return MvmnixError("the machine's supervisor answered another question", hint="mvm ps --all")
 
 
 def _result(data: bytes) -> ExitStatus | None:
@@ -54,10 +68,23 @@ def _result(data: bytes) -> ExitStatus | None:
     match found:
         case Exited(status):
             return status
-        case Done():
+        case Done() | SnapshotKept():
             return None
         case Failure():
             raise found.to_error()
+
+
+def take_snapshot(connection: Connection, *, ends: bool) -> Steps[SnapshotKept]:
+    """Have a snapshot taken, and wait until it is kept; with `ends` the machine ends with it. Raises as `call` does."""
+    yield from connection.send(TakeSnapshot(ends))
+    found: Answer = parse_answer((yield from connection.receive(None)).data)
+    match found:
+        case SnapshotKept():
+            return found
+        case Failure():
+            raise found.to_error()
+        case _:
+            raise _another()
 
 
 class Exchange:

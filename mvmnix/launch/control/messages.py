@@ -16,6 +16,8 @@ from mvmnix.machines.exit_status import ExitStatus
 from mvmnix.words import check_words
 
 _MOST_SECONDS: Final = 2**31 - 1
+_ID: Final = r"[0-9a-f]{12}"
+_DIGEST: Final = r"sha256:[0-9a-f]{64}"
 #: What TERM may say: the name of a description of a terminal (terminfo(5)).
 TERM: Final = r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}"
 
@@ -120,6 +122,13 @@ class Resume:
 
 
 @dataclass(frozen=True, slots=True)
+class TakeSnapshot:
+    """Take a snapshot of the machine; with `ends` the machine ends with it. Answered once it is kept."""
+
+    ends: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Stop:
     """End the machine: in order, its guest asked first; with `now` at once. Answered when it has ended."""
 
@@ -153,7 +162,7 @@ class Ping:
 
 #: What starts something in the guest, each by a verb of its own.
 type GuestCall = Exec | Shell | Copy | Files
-type Request = GuestCall | Signal | Resize | Pause | Resume | Stop | Extend | Wait | Ping
+type Request = GuestCall | Signal | Resize | Pause | Resume | TakeSnapshot | Stop | Extend | Wait | Ping
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +181,15 @@ class Done:
     """What was asked for is so."""
 
 
-type Answer = Exited | Done | Failure
+@dataclass(frozen=True, slots=True)
+class SnapshotKept:
+    """A snapshot is kept: its id, 12 hexadecimal digits, and the digest of its signed statement."""
+
+    id: str
+    statement: str
+
+
+type Answer = Exited | Done | SnapshotKept | Failure
 
 
 def parse_request(data: bytes) -> Request:
@@ -260,6 +277,7 @@ _REQUESTS: Final[Mapping[str, Callable[[Record], Request]]] = {
     "resize": _size,
     "pause": lambda _: Pause(),
     "resume": lambda _: Resume(),
+    "takeSnapshot": lambda record: TakeSnapshot(record.flag("ends")),
     "stop": lambda record: Stop(record.flag("now")),
     "extend": lambda record: Extend(record.integer("seconds", 1, _MOST_SECONDS)),
     "wait": lambda _: Wait(),
@@ -268,5 +286,6 @@ _REQUESTS: Final[Mapping[str, Callable[[Record], Request]]] = {
 _ANSWERS: Final[Mapping[str, Callable[[Record], Answer]]] = {
     "exited": lambda record: Exited(ExitStatus.read(record)),
     "done": lambda _: Done(),
+    "snapshotKept": lambda record: SnapshotKept(record.text("id", _ID), record.text("statement", _DIGEST)),
     "failure": parse_failure,
 }

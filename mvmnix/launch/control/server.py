@@ -45,8 +45,10 @@ from mvmnix.launch.control.messages import (
     Resume,
     Shell,
     Signal,
+    SnapshotKept,
     Stop,
     Stream,
+    TakeSnapshot,
     Wait,
     parse_request,
 )
@@ -88,6 +90,9 @@ class Served(Protocol):
 
     def set_paused(self, paused: bool, done: Callable[[MvmnixError | None], None]) -> None:
         """Pause or resume its guest; `done` is called later, with an error or None. Raises MvmnixError."""
+
+    def start_snapshot(self, taken: Callable[[SnapshotKept | MvmnixError], None], *, ends: bool) -> None:
+        """Take a snapshot; `taken` is called later, with that or an error. Raises MvmnixError."""
 
     def extend(self, seconds: float) -> None:
         """Set its end anew, so many seconds from now. Raises MvmnixError."""
@@ -245,6 +250,8 @@ class _Caller:
                 self._start(request, descriptors)
             case Pause() | Resume():
                 self._control.machine.set_paused(isinstance(request, Pause), self._changed)  # 3
+            case TakeSnapshot(ends):
+                self._control.machine.start_snapshot(self._taken, ends=ends)  # 3
             case Stop(now):
                 self._control.stop(now)
             case Extend(seconds):
@@ -288,6 +295,9 @@ class _Caller:
 
     def _changed(self, error: MvmnixError | None) -> None:
         self.answer(Done() if error is None else Failure.of(error))
+
+    def _taken(self, outcome: SnapshotKept | MvmnixError) -> None:
+        self.answer(outcome if isinstance(outcome, SnapshotKept) else Failure.of(outcome))
 
     def _over(self) -> None:
         status = None if self._command is None else self._command.status

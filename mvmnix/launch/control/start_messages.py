@@ -64,6 +64,8 @@ class TerminalSize:
 class StartRequest:
     """Start a machine, from a signed plan that comes as a descriptor, or the one that was `created`, by its id.
 
+    `snapshot` is the id of the one that its guest goes on from, "" for a guest that begins anew.
+
     `image` are the names of the files of an exported image, which come as descriptors in this order; `has_summary`: a
     verifier's summary comes, too. `image_path` and `summary_path` are what a created machine remembers of them.
     `ports` are those at which the caller answers the guest. `is_build` is for a builder VM: no other caller reaches it,
@@ -73,6 +75,7 @@ class StartRequest:
 
     mode: Mode
     created: str = ""
+    snapshot: str = ""
     name: str = ""
     retention: Retention = Retention.ALWAYS
     terminal: TerminalSize | None = None
@@ -294,6 +297,7 @@ def _request(record: Record) -> StartRequest:
     return StartRequest(
         mode=record.choice("mode", Mode),
         created=record.text("created", rf"({_MACHINE})?"),
+        snapshot=record.text("snapshot", rf"({_MACHINE})?"),
         name=record.text("name", limit=256),
         retention=record.choice("retention", Retention),
         terminal=record.child("terminal", _terminal) if record.has("terminal") else None,

@@ -11,7 +11,7 @@ from functools import partial
 from typing import Final, Self
 
 from mvmnix.launch.agent.encoding import ChannelClosedError, ChannelError
-from mvmnix.launch.agent.frames import Hello
+from mvmnix.launch.agent.frames import Hello, Thaw
 from mvmnix.launch.agent.requests import GuestConfig
 from mvmnix.launch.runtime.finalize import RunObservations
 from mvmnix.launch.runtime.guest_clock import guest_time
@@ -143,6 +143,17 @@ class Boot:
     def restores(self) -> None:
         """Wait until the guest goes on from its template, and tell it nothing. Raises ChannelError."""
         self._observations.hello = self._wait_begun()
+        self._watchdog.cancel()
+
+    def goes_on(self, thaw: Thaw) -> None:
+        """Wait until a guest that was saved while it ran is renewed, and its commands go on. Raises ChannelError."""
+        self._observations.hello = self._wait_begun()
+        done, channel = list[None](), self._guest.channel
+        channel.start_thaw(thaw, lambda: done.append(None))
+        while not done and channel.failure is None:
+            self._observations.host.loop.turn()
+        if channel.failure is not None:
+            raise channel.failure
         self._watchdog.cancel()
 
     def _wait_begun(self) -> Hello:

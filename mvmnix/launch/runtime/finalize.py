@@ -17,6 +17,7 @@ from mvmnix.launch.gate.replay import NONCE
 from mvmnix.launch.gate.verify import VerifiedPlan
 from mvmnix.launch.runtime.host import Host
 from mvmnix.launch.runtime.vm_process import Guest
+from mvmnix.launch.snapshots.restored_guest import SnapshotOrigin
 from mvmnix.launch.templates.record import TemplateRecord
 from mvmnix.machines.console_log import BoundedLog
 from mvmnix.machines.diagnosis import Diagnosis, diagnosis_file
@@ -113,6 +114,8 @@ class RunObservations:
     template: TemplateRecord | None = None
     #: The receipt of the machine that had waited with this guest, where one had.
     waited: Digest | None = None
+    #: What the guest goes on from, where it was saved while it ran.
+    snapshot: SnapshotOrigin | None = None
     start_record: int = 0
     start_is_logged: bool = False
     program: HostFile | None = None
@@ -145,6 +148,8 @@ class RunObservations:
             digests["template"] = self.template.key
         if self.waited is not None:
             digests["waited"] = self.waited
+        if self.snapshot is not None:
+            digests["snapshot"] = self.snapshot.statement
         record = self._record(
             RecordKind.START,
             self.home.status.began,

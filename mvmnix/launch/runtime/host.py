@@ -9,6 +9,7 @@ from mvmnix.clock import now
 from mvmnix.launch.gate.replay import Replay
 from mvmnix.launch.means import Means
 from mvmnix.launch.runtime.accelerator import KvmProbe, Notice
+from mvmnix.launch.snapshots.store import Snapshots
 from mvmnix.launch.templates.store import Templates
 from mvmnix.system.loop import Loop
 from mvmnix.system.private_dirs import Directory
@@ -24,7 +25,8 @@ class Host:
     """The ports of a host. `machines` holds the machines' directories; `notice` takes a line of prose for the user.
 
     `jail` is where the hypervisor runs, and what serves its guest; `replay` says whether a plan may still start;
-    `means` has what a plan names of its caller's; `templates` are those from which machines start warm. `own` are the
+    `means` has what a plan names of its caller's; `templates` are those from which machines start warm, and
+    `snapshots` those of machines that ran. `own` are the
     absolute paths of mvm's own directories, which no guest gets to see unless its plan says so.
     """
 
@@ -38,6 +40,7 @@ class Host:
     notice: Notice
     means: Means
     templates: Templates
+    snapshots: Snapshots
     own: tuple[str, ...] = ()
     clock: Callable[[], datetime] = now
     loop: Loop = field(default_factory=Loop)

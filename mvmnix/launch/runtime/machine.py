@@ -12,14 +12,16 @@ from mvmnix.errors import MvmnixError, RefusedError, UsageError
 from mvmnix.launch.agent.commands import Command
 from mvmnix.launch.agent.encoding import ChannelError, ChannelProtocolError, GuestFailedError, MountPointError
 from mvmnix.launch.agent.endpoints import Sink, Stdin
-from mvmnix.launch.agent.frames import Hello
+from mvmnix.launch.agent.frames import Hello, Thaw
 from mvmnix.launch.agent.requests import ExecRequest, GuestConfig
 from mvmnix.launch.control.authorize import guest_request, logged_call, needed_verb, require_verb
 from mvmnix.launch.control.messages import GuestCall
 from mvmnix.launch.runtime.boot import Another, Boot
 from mvmnix.launch.runtime.finalize import Ended, RunObservations, conclude, end_failure
 from mvmnix.launch.runtime.guest_clock import GuestClock
+from mvmnix.launch.runtime.idle_watch import IdleWatch
 from mvmnix.launch.runtime.pausing import PATIENCE, Pausing
+from mvmnix.launch.runtime.snapshotting import Snapshotting, Taken
 from mvmnix.launch.runtime.vm_process import Guest
 from mvmnix.machines.ending import ChannelEnd, HostAction
 from mvmnix.machines.exit_status import ExitStatus
@@ -42,10 +44,6 @@ _AFTERMATH: Final = 5.0
 #: Seconds, for the channel: whatever waits has a limit of its own here, which ends the guest and so the waiting.
 _NO_LIMIT: Final = 1e6
 _PING: Final = 60.0
-#: So often in the time that is allowed it is looked whether there was traffic; so much later the end may come.
-_LOOKS: Final = 8
-#: Seconds between two looks, at least and at most.
-_SHORTEST, _LONGEST = 0.05, 60.0
 
 
 class Machine:
@@ -66,6 +64,7 @@ class Machine:
         self._done = False
         self._timers: list[Cancellable] = []
         self._pausing = Pausing(observations, guest)
+        self._snapshotting = self._snapshots_of(guest)
         #: When the plan ends it, by the monotonic clock, and what ends it before that, where a caller said so.
         self._latest = float("inf")
         self._wall: Timer | None = None
@@ -113,6 +112,16 @@ class Machine:
                 config = self._replace(another)
                 boot = boot.again(self._guest)
             self._config = config.without_secrets()
+        self._begin_to_run()
+
+    def go_on(self, config: GuestConfig, thaw: Thaw) -> None:
+        """Have a guest that was saved while it ran go on; called by `restore_machine`, once. Raises as `boot` does."""
+        with self._talking():
+            Boot.begin(self._observations, self._guest, self._break_off, self._timers).goes_on(thaw)
+            self._config = config
+        self._begin_to_run()
+
+    def _begin_to_run(self) -> None:
         self._observations.ready = self._observations.host.clock()
         self._observations.home.advance(MachineState.RUNNING)
         self._timers.append(GuestClock(self.loop, self._pausing.tell_time))
@@ -176,8 +185,12 @@ class Machine:
             raise
         self._action = HostAction.NOTHING
         self._pausing = Pausing(self._observations, self._guest)
+        self._snapshotting = self._snapshots_of(self._guest)
         self._watch_network()
         return config
+
+    def _snapshots_of(self, guest: Guest) -> Snapshotting:
+        return Snapshotting(self._observations, guest, partial(self._break_off, HostAction.COOLED))
 
     def _watch_network(self) -> None:
         """What the gateway says is written down; when it ends, the machine does or goes on, as the plan says."""
@@ -204,14 +217,26 @@ class Machine:
     def run(self, *, stdout: Sink, stderr: Sink, stdin: Stdin = None, attached: bool = True) -> ExitStatus:
         """Run the plan's command to its end, and keep its output: see `RunObservations.keep_outputs`.
 
-        Once; raises UsageError when the plan has none.
+        One that goes on in a restored guest takes no input. Once; raises UsageError when the plan has none.
         """
         if self._config is None or self._config.workload is None:
             raise UsageError("the plan has no command to run", hint="use exec, or give the plan a command")
         with self._talking():
             stdout, stderr = self._observations.keep_outputs(stdout, stderr, attached=attached)
-            command = self._guest.channel.start_run(stdout=stdout, stderr=stderr, stdin=stdin)
+            channel = self._guest.channel
+            command = (
+                channel.adopt_run(stdout, stderr)
+                if channel.run_goes_on
+                else channel.start_run(stdout=stdout, stderr=stderr, stdin=stdin)
+            )
         return self.finish(command)
+
+    @property
+    def has_command(self) -> bool:
+        """Whether `run` has the plan's command to run, or one that goes on."""
+        channel = self._guest.channel
+        is_planned = self._config is not None and self._config.workload is not None
+        return is_planned and (channel.run_goes_on or not channel.has_run)
 
     def finish(self, command: Command) -> ExitStatus:
         """Wait for the end of what stands for the plan's command: the receipt has it as the workload's."""
@@ -274,12 +299,26 @@ class Machine:
             raise
         self._refuse_ended()
         self._pausing.refuse_if_paused()
+        self._snapshotting.refuse_if_taking()
         try:
             request, (kind, digests) = guest_request(asked, plan), logged_call(asked)
             self._observations.record(kind, digests=digests)
             return self._guest.channel.start_exec(request, stdout=stdout, stderr=stderr, stdin=stdin)
         except ValueError as error:
             raise UsageError(f"this can't be run: {error}") from error
+
+    def start_snapshot(self, taken: Taken, *, ends: bool) -> None:
+        """Have a snapshot taken, and return at once: see `Snapshotting.take`. With `ends` the machine ends with it.
+
+        Raises RefusedError, which is logged; UsageError, MvmnixError.
+        """
+        self._refuse_ended()
+        self._pausing.refuse_if_paused()
+        try:
+            self._snapshotting.take(taken, ends=ends)
+        except RefusedError as refused:
+            self._observations.record(RecordKind.REFUSAL, reasons=refused.codes)
+            raise
 
     def _refuse_ended(self) -> None:
         """Raise MvmnixError where the machine has ended, or is about to."""
@@ -289,6 +328,7 @@ class Machine:
 
     def set_paused(self, paused: bool, done: Callable[[MvmnixError | None], None]) -> None:
         """Have the guest stand still, or go on, and return at once: see `Pausing.change`."""
+        self._snapshotting.refuse_if_taking()
         self._pausing.change(MachineState.PAUSED if paused else MachineState.RUNNING, done)
 
     def ping(self) -> float:
@@ -333,6 +373,7 @@ class Machine:
         if not self._done:
             self._action = HostAction.ASKED_TO_STOP
         if self._observations.home.status.state.may_become(MachineState.STOPPING):
+            self._snapshotting.cancel()
             self._pausing.resume_to_end()  # a guest that stands still can't end in order
             self._observations.home.advance(MachineState.STOPPING)
         loop, channel = self._observations.host.loop, self._guest.channel
@@ -392,7 +433,8 @@ class Machine:
 
     def _signs(self) -> int:
         """Another number after each byte to or from the guest, and always while it is paused, which isn't idling."""
-        return time.monotonic_ns() if self._pausing.paused else self._guest.traffic
+        is_still = self._pausing.paused or self._snapshotting.is_taking
+        return time.monotonic_ns() if is_still else self._guest.traffic
 
     def _conclude_after(self, error: ChannelError | None) -> Ended:
         """Conclude, once the hypervisor had time to say what became of its guest."""
@@ -422,6 +464,7 @@ class Machine:
                 self._break_off(action)
 
     def _unwatch(self) -> None:
+        self._snapshotting.cancel()
         for timer in self._timers:
             timer.cancel()
         self._timers.clear()
@@ -447,30 +490,3 @@ class Machine:
             self._lost = error
             raise
         return self._ended
-
-
-class IdleWatch:
-    """Watches until it is cancelled, or has called `idle`, once. `traffic` grows with each byte; `seconds` may pass."""
-
-    def __init__(self, loop: Loop, traffic: Callable[[], int], seconds: float, idle: Callable[[], None]) -> None:
-        self._loop = loop
-        self._traffic = traffic
-        self._seconds = seconds
-        self._idle = idle
-        self._pause = min(max(seconds / _LOOKS, _SHORTEST), _LONGEST)
-        self._seen = traffic()
-        self._since = time.monotonic()
-        self._timer = loop.after(self._pause, self._look)
-
-    def _look(self) -> None:
-        seen, now = self._traffic(), time.monotonic()
-        if seen != self._seen:
-            self._seen, self._since = seen, now
-        if now - self._since >= self._seconds:
-            self._idle()
-        else:
-            self._timer = self._loop.after(min(self._pause, self._since + self._seconds - now), self._look)
-
-    def cancel(self) -> None:
-        """Stop looking."""
-        self._timer.cancel()

@@ -1,8 +1,5 @@
 """Makes a template: starts a machine from a plan for one, has its guest saved before it is told anything."""
 
-import os
-from typing import Final
-
 from mvmnix.digest import Digest
 from mvmnix.errors import MvmnixError
 from mvmnix.formats.escaping import escape
@@ -11,14 +8,11 @@ from mvmnix.launch.gate.verify import VerifiedPlan
 from mvmnix.launch.runtime.finalize import Ended
 from mvmnix.launch.runtime.host import Host
 from mvmnix.launch.runtime.machine import Machine
+from mvmnix.launch.runtime.save_files import SaveFiles
 from mvmnix.launch.runtime.start import start_to_save
 from mvmnix.launch.templates import guest_memory
 from mvmnix.launch.templates.record import TemplateKey, TemplateRecord
 from mvmnix.plan.plan import NO_PLACEHOLDERS, Placeholders
-from mvmnix.system.descriptors import reopen
-from mvmnix.vmm.port import LARGEST_STATE, MemoryBackend
-
-_MIB: Final = 1 << 20
 
 
 def save_template(plan: VerifiedPlan, host: Host) -> Ended:
@@ -29,21 +23,15 @@ def save_template(plan: VerifiedPlan, host: Host) -> Ended:
     """
     host.templates.prepare()
     host.templates.close()
-    memory = guest_memory.make_shared(plan.plan.memory_mib * _MIB, "mvmnix-saved-memory")
-    state = guest_memory.make_shared(0, "mvmnix-saved-state")
-    written = reopen(state, os.O_WRONLY)
-    try:
-        machine, key, tsc_khz = start_to_save(plan, host, MemoryBackend(memory), written)
+    with SaveFiles.empty(plan.plan.memory_mib) as files:
+        machine, key, tsc_khz = start_to_save(plan, host, files)
         with machine:
             ended = machine.save()
-        devices = _state(state)
-        digest = guest_memory.digest(guest_memory.blocks(memory))
+        devices = files.read_state()
+        digest = guest_memory.digest(guest_memory.blocks(files.memory))
         record = _record(plan, host, machine, key, tsc_khz=tsc_khz, memory=digest, devices=devices)
-        _keep(host, record, devices, memory)
+        _keep(host, record, devices, files.memory)
         return ended
-    finally:
-        for fd in (memory, state, written):
-            os.close(fd)
 
 
 def _record(
@@ -99,11 +87,3 @@ def _keep(host: Host, record: TemplateRecord, devices: bytes, memory: int) -> No
 def _shown(text: str) -> str:
     """What the guest says of itself, as it can be written down."""
     return escape(text)[:MAX_TEXT]
-
-
-def _state(fd: int) -> bytes:
-    """What the hypervisor wrote of its devices, which is only ever read by another one, in its jail."""
-    data = os.pread(fd, LARGEST_STATE, 0)
-    if not data:
-        raise MvmnixError("the hypervisor saved nothing of its devices", hint="try again: mvm warm")
-    return data

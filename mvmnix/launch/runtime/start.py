@@ -46,10 +46,12 @@ from mvmnix.launch.runtime.finalize import MachineFailedError, RunObservations, 
 from mvmnix.launch.runtime.guest_clock import guest_time
 from mvmnix.launch.runtime.host import Host
 from mvmnix.launch.runtime.machine import Machine
+from mvmnix.launch.runtime.save_files import SaveFiles
 from mvmnix.launch.runtime.vm_process import Guest, Preparation
 from mvmnix.launch.runtime.waiting import ClaimedGuest, Origin, WaitingMachine
 from mvmnix.launch.runtime.warm import template_command, template_key, warm_spec
 from mvmnix.launch.shares.setup import ShareContext, Shares
+from mvmnix.launch.snapshots.statement import unfit
 from mvmnix.launch.templates.guest_memory import placeholder_disk
 from mvmnix.launch.templates.record import TemplateKey
 from mvmnix.launch.templates.store import NoTemplateError
@@ -57,7 +59,7 @@ from mvmnix.launch.templates.template import Template
 from mvmnix.machines.ending import EndReason
 from mvmnix.machines.machine_dir import MachineHome
 from mvmnix.machines.status import MachineState
-from mvmnix.model import DirectoryOrder
+from mvmnix.model import DirectoryOrder, Verb
 from mvmnix.network.host import namespace_setup
 from mvmnix.network.host.setup import MachineNetwork
 from mvmnix.network.policy.risk_checks import refuse_unacknowledged
@@ -115,30 +117,28 @@ def start_machine(
     tsc = TscClock.start()
     with refusals_logged(plan, host):  # 1
         config, preparation = _prepared(plan, host, services, tsc, waiting=waiting)
-    observations = _begun(plan, host, preparation, name, created)  # 2, 3, 4
-    machine = _spawned(observations, preparation, services)  # 5
-    with _ended_unless_ready(machine, observations):
-        another, named = partial(_another, observations, services), _named(config, plan, observations.home)
-        machine.boot(named, another, reboots_panic=reboots_panic)  # 6
+    observations = begun(plan, host, preparation, name, created)  # 2, 3, 4
+    machine = spawned(observations, preparation, services)  # 5
+    with ended_unless_ready(machine, observations):
+        another = partial(_another, observations, services)
+        machine.boot(named(config, plan, observations.home), another, reboots_panic=reboots_panic)  # 6
     return machine
 
 
-def start_to_save(
-    plan: VerifiedPlan, host: Host, memory: MemoryBackend, saves: int
-) -> tuple[Machine, TemplateKey, int]:
+def start_to_save(plan: VerifiedPlan, host: Host, files: SaveFiles) -> tuple[Machine, TemplateKey, int]:
     """Start a machine whose guest is to be saved before it is told anything: steps 1 to 5.
 
-    Returns it, what a template of it depends on, and the frequency of its counter in kHz. Raises as `start_machine`
-    does; UsageError where no machine of its kind can start warm.
+    `files`, into which it is, stay the caller's. Returns it, what a template of it depends on, and the frequency of
+    its counter in kHz. Raises as `start_machine` does; UsageError where no machine of its kind can start warm.
     """
     if plan.plan.use is not Use.TEMPLATE:
         raise UsageError("the plan is not for a template", hint="have mvm make one that is: mvm warm IMAGE")
     tsc = TscClock.start()
     with refusals_logged(plan, host):
-        spec = _settled(plan, host, tsc)
+        spec = settled(plan, host, tsc)
         shares, disk = _placeholders(plan)
         try:
-            spec = replace(_with_disks(spec, spec.tsc_khz, shares, disk), memory=memory, saves=saves)
+            spec = replace(_with_disks(spec, spec.tsc_khz, shares, disk), memory=files.backend, saves=files.state)
             key = _key_to_save(plan, host, spec)
             preparation = Preparation(host.hypervisor, host.jail, spec, shares, disk, network=_network(plan, host))
         except BaseException:
@@ -146,8 +146,8 @@ def start_to_save(
             if disk is not None:
                 disk.release()
             raise
-    observations = _begun(plan, host, preparation, "", "")
-    return _spawned(observations, preparation, _NO_SERVICES), key, spec.tsc_khz
+    observations = begun(plan, host, preparation, "", "")
+    return spawned(observations, preparation, _NO_SERVICES), key, spec.tsc_khz
 
 
 def start_to_wait(plan: VerifiedPlan, host: Host) -> WaitingMachine:
@@ -162,7 +162,7 @@ def start_to_wait(plan: VerifiedPlan, host: Host) -> WaitingMachine:
         raise UsageError("no machine waits that has a network", hint="set a pool without one")
     tsc = TscClock.start()
     with refusals_logged(plan, host):
-        spec = _settled(plan, host, tsc)
+        spec = settled(plan, host, tsc)
         spec = replace(spec, tsc_khz=tsc.khz())
         if host.kvm.verdict(spec, plan.image.kernel.digest).usable:
             raise UsageError("machines here run under KVM, and none waits for them", hint="start them: they boot fast")
@@ -174,15 +174,15 @@ def start_to_wait(plan: VerifiedPlan, host: Host) -> WaitingMachine:
             host.templates.close()
         origin = Origin(template.record, template.salt)
         preparation = Preparation(host.hypervisor, host.jail, restored, template=template)
-    observations = _begun(plan, host, preparation, "", "")
-    machine = _spawned(observations, preparation, _NO_SERVICES)
-    with _ended_unless_ready(machine, observations):
+    observations = begun(plan, host, preparation, "", "")
+    machine = spawned(observations, preparation, _NO_SERVICES)
+    with ended_unless_ready(machine, observations):
         machine.wait_untold()
     return WaitingMachine(machine, spec, origin, preparation.invocation)
 
 
 @contextmanager
-def _ended_unless_ready(machine: Machine, observations: RunObservations) -> Iterator[None]:
+def ended_unless_ready(machine: Machine, observations: RunObservations) -> Iterator[None]:
     """End a machine whose guest doesn't become ready; a template that was to blame is used no more."""
     try:
         yield
@@ -200,14 +200,14 @@ def _key_to_save(plan: VerifiedPlan, host: Host, spec: LaunchSpec) -> TemplateKe
         raise UsageError(str(error), hint="such machines boot each time") from error
 
 
-def _begun(plan: VerifiedPlan, host: Host, preparation: Prepared, name: str, created: str) -> RunObservations:
+def begun(plan: VerifiedPlan, host: Host, preparation: Prepared, name: str, created: str) -> RunObservations:
     """Steps 2, 3 and 4; what was prepared is let go of where they fail."""
     try:
         with refusals_logged(plan, host):
             home = take(plan, host, created) if created else start_home(plan, host.machines, host.clock(), name)  # 2
-        template, waited = preparation.template, preparation.waited
+        template, waited, snapshot = preparation.template, preparation.waited, preparation.snapshot
         invocation, acceleration = preparation.invocation, preparation.acceleration
-        observations = RunObservations(plan, host, home, invocation, acceleration, template, waited)
+        observations = RunObservations(plan, host, home, invocation, acceleration, template, waited, snapshot)
         begin_start(observations)  # 3, 4
     except BaseException:
         preparation.discard()
@@ -226,7 +226,7 @@ def begin_start(observations: RunObservations) -> None:
     try:
         started = None if observations.home.status.origin is None else observations.host.clock()
         observations.home.advance(MachineState.STARTING, acceleration=observations.acceleration, started=started)
-        with _spent(observations.plan, observations.host, observations.home) as nonce:  # 3
+        with _spent(observations) as nonce:  # 3
             observations.record_start(nonce)  # 4
     except BaseException:
         if observations.start_is_logged:
@@ -237,11 +237,14 @@ def begin_start(observations: RunObservations) -> None:
 
 
 @contextmanager
-def _spent(plan: VerifiedPlan, host: Host, home: MachineHome) -> Iterator[Digest]:
+def _spent(observations: RunObservations) -> Iterator[Digest]:
     """The nonce, spent for this machine; no other start spends one meanwhile."""
+    plan, host, snapshot = observations.plan, observations.host, observations.snapshot
+    restored = None if snapshot is None else snapshot.statement
     with ExitStack() as spending:
         with refusals_logged(plan, host):
-            nonce = spending.enter_context(host.replay.spending(plan, home.status.machine))
+            machine = observations.home.status.machine
+            nonce = spending.enter_context(host.replay.spending(plan, machine, restored=restored))
         yield nonce
 
 
@@ -264,7 +267,7 @@ def refusals_logged(plan: VerifiedPlan, host: Host) -> Iterator[None]:
         raise
 
 
-def _config(plan: VerifiedPlan, host: Host, services: Collection[int], mounts: tuple[Mount, ...]) -> GuestConfig:
+def guest_config(plan: VerifiedPlan, host: Host, services: Collection[int], mounts: tuple[Mount, ...]) -> GuestConfig:
     """What the guest will be told; its host name is still to come. Raises RefusedError."""
     wanted, variation = plan.plan, plan.plan.variation
     if unasked := sorted(set(services) - set(wanted.ports)):
@@ -314,21 +317,26 @@ def _prepared(
     wanted = plan.plan
     limit, opener = wanted.limits.shared_bytes, host.means.open_shares
     given = ShareContext(host.jail, wanted.memory_mib, wanted.workload.user, host.own, limit, opener)
-    shares, disk, network = Shares.ready(wanted.shares, given), None, None
+    shares, disk, network, files = Shares.ready(wanted.shares, given), None, None, None
     try:
         # before any secret is read
         network = _network(plan, host)
-        config = _config(plan, host, services, shares.mounts)
+        config = guest_config(plan, host, services, shares.mounts)
         disk = PreparedDisk.ready(wanted.data, host.machines) if wanted.data else None
-        spec = _settled(plan, host, tsc)
+        spec = settled(plan, host, tsc)
         spec = _with_disks(spec, tsc.khz(), shares, disk)
+        if may_be_saved(plan, spec):
+            files = SaveFiles.empty(wanted.memory_mib)
+            spec = replace(spec, memory=files.backend, saves=files.state)
         if waiting is not None and (claimed := _claimed(waiting, plan, host, spec)) is not None:
             return config, claimed
-        timed, template = _warmed(plan, host, spec, is_cold=is_cold)
+        timed, template = _warmed(plan, host, spec, files, is_cold=is_cold)
         where = (host.hypervisor, host.jail)
-        return config, Preparation(*where, timed, shares, disk, network=network, template=template)
+        return config, Preparation(*where, timed, shares, disk, network=network, template=template, files=files)
     except BaseException:
         shares.close()
+        if files is not None:
+            files.close()
         if disk is not None:
             disk.release()
         if network is not None:
@@ -363,12 +371,20 @@ def _placeholders(plan: VerifiedPlan) -> tuple[Shares, PreparedDisk | None]:
     return shares, PreparedDisk(PlaceholderDisk(placeholder_disk())) if wanted.data else None
 
 
-def _warmed(plan: VerifiedPlan, host: Host, spec: LaunchSpec, *, is_cold: bool) -> tuple[LaunchSpec, Template | None]:
+def may_be_saved(plan: VerifiedPlan, spec: LaunchSpec) -> bool:
+    """Whether snapshots of a machine may be taken: then its memory is this process's, too."""
+    is_granted = Verb.SNAPSHOT in plan.plan.verbs and not unfit(plan.plan)
+    return is_granted and spec.acceleration is Acceleration.TCG
+
+
+def _warmed(
+    plan: VerifiedPlan, host: Host, spec: LaunchSpec, files: SaveFiles | None, *, is_cold: bool
+) -> tuple[LaunchSpec, Template | None]:
     """The machine as one that begins as a template, where there is one to start from."""
     if is_cold:
         return spec, None
     try:
-        spec, template = warm_spec(plan, host, spec)
+        spec, template = warm_spec(plan, host, spec, files)
     except NoTemplateError as error:
         made_by = f"; made by {template_command(plan.plan, spec)}" if host.templates.missed else ""
         log.info("templates", "a cold start: %s%s", error, made_by)
@@ -380,12 +396,12 @@ def _warmed(plan: VerifiedPlan, host: Host, spec: LaunchSpec, *, is_cold: bool) 
         host.templates.close()
 
 
-def _named(config: GuestConfig, plan: VerifiedPlan, home: MachineHome) -> GuestConfig:
+def named(config: GuestConfig, plan: VerifiedPlan, home: MachineHome) -> GuestConfig:
     """The same with the machine's own host name, unless the plan gives it another."""
     return config if plan.plan.variation else replace(config, hostname=f"mvm-{home.status.machine}")
 
 
-def _settled(plan: VerifiedPlan, host: Host, tsc: TscClock) -> LaunchSpec:
+def settled(plan: VerifiedPlan, host: Host, tsc: TscClock) -> LaunchSpec:
     """The machine but for its sockets.
 
     Raises RefusedError [backend-unavailable, accelerator-unavailable, hardware-required].
@@ -434,7 +450,7 @@ def _network(plan: VerifiedPlan, host: Host) -> MachineNetwork | None:
     return MachineNetwork(network, host.jail)
 
 
-def _spawned(observations: RunObservations, preparation: Prepared, services: Mapping[int, ServiceFactory]) -> Machine:
+def spawned(observations: RunObservations, preparation: Prepared, services: Mapping[int, ServiceFactory]) -> Machine:
     """Start the hypervisor; a start that fails is concluded like any machine, since the log says that it began."""
     try:
         guest = _guest(observations, preparation, services)
@@ -470,4 +486,4 @@ def _another(observations: RunObservations, services: Mapping[int, ServiceFactor
     except BaseException:
         preparation.discard()
         raise
-    return _guest(observations, preparation, services), _named(config, plan, observations.home)  # 5
+    return _guest(observations, preparation, services), named(config, plan, observations.home)  # 5

@@ -12,8 +12,6 @@ from mvmnix.launch.gate.verify import VerifiedPlan
 from mvmnix.launch.runtime.finalize import Ended
 from mvmnix.launch.runtime.host import Host
 from mvmnix.launch.runtime.machine import Machine
-from mvmnix.launch.runtime.start import start_machine
-from mvmnix.launch.runtime.waiting import WaitingMachine
 from mvmnix.machines.exit_status import ExitStatus
 from mvmnix.machines.status import MachineState
 from mvmnix.system.stop_signals import StopRequestedError, stopping_signals
@@ -36,26 +34,20 @@ class SupervisedEnd:
 def supervise(
     plan: VerifiedPlan,
     host: Host,
+    start: Callable[[], Machine],
     work: Work,
     *,
     check: CallerCheck,
-    name: str = "",
-    created: str = "",
-    services: Mapping[int, ServiceFactory] = _NO_SERVICES,
-    reboots_panic: bool = False,
     is_listening: bool = True,
-    waiting: WaitingMachine | None = None,
 ) -> SupervisedEnd:
-    """Start a machine, do `work` with it once its guest is ready, stop it.
+    """Start a machine of this plan, do `work` with it once its guest is ready, stop it.
 
     The first stopping signal lets the guest end in order, the second ends it. `check` judges who calls the machine;
-    without `is_listening` no caller finds it. `waiting` is as in `start_machine`. Raises whatever `start_machine` and
-    `work` raise; StopRequestedError when a signal came before the guest was ready.
+    without `is_listening` no caller finds it. Raises whatever `start` and `work` raise; StopRequestedError when a
+    signal came before the guest was ready.
     """
     with stopping_signals(host.loop):
-        machine = start_machine(
-            plan, host, name=name, created=created, services=services, reboots_panic=reboots_panic, waiting=waiting
-        )
+        machine = start()
         try:
             plan.kernel_loaded()
             stop = _Stopping(machine).request

@@ -17,8 +17,11 @@ from mvmnix.launch.agent.client import Channel
 from mvmnix.launch.agent.encoding import ChannelClosedError
 from mvmnix.launch.agent.frames import Hello
 from mvmnix.launch.agent.port_forward import ServiceFactory
+from mvmnix.launch.agent.requests import GuestConfig
 from mvmnix.launch.data.setup import PreparedDisk
+from mvmnix.launch.runtime.save_files import SaveFiles
 from mvmnix.launch.shares.setup import Shares
+from mvmnix.launch.snapshots.restored_guest import RestoredGuest, SnapshotOrigin
 from mvmnix.launch.templates.record import TemplateRecord
 from mvmnix.launch.templates.template import Template
 from mvmnix.network.host.setup import MachineNetwork
@@ -80,14 +83,17 @@ class Preparation:
         *,
         network: MachineNetwork | None = None,
         template: Template | None = None,
+        restored: RestoredGuest | None = None,
+        files: SaveFiles | None = None,
     ) -> None:
         """`partial_spec` lacks the three sockets, which are made here; its `kvm` is taken over, and all others.
 
-        `template` is what is restored. Raises MvmnixError where the host has no sandbox for it.
+        `template`, or `restored`, is as what the guest begins; into `files` it may be saved. Raises MvmnixError where
+        the host has no sandbox for it.
         """
         self._hypervisor = hypervisor
         self.shares = shares or Shares()
-        self._disk, self._template = disk, template
+        self._disk, self._template, self._restored, self._files = disk, template, restored, files
         self.network = network
         attachment = partial_spec.network if network is None else network.attachment
         self._sockets = _Sockets.make()
@@ -104,14 +110,18 @@ class Preparation:
         except BaseException:
             self._sockets.close(0)
             self._let_go()
-            self.shares.close()
-            self._close_network()
+            self._close()
             raise
 
     @property
     def template(self) -> TemplateRecord | None:
         """What the guest begins as, where it doesn't boot."""
         return None if self._template is None else self._template.record
+
+    @property
+    def snapshot(self) -> SnapshotOrigin | None:
+        """What the guest goes on from, where it was saved while it ran."""
+        return None if self._restored is None else self._restored.origin
 
     @property
     def acceleration(self) -> Acceleration:
@@ -124,21 +134,12 @@ class Preparation:
         """Start it, from the thread that will live as long. Raises ProcessError; all that it had is gone then."""
         monitor = self._hypervisor.monitor()
         try:
-            # it waits in the socket until the hypervisor reads it, so that mvm doesn't have to wait for a greeting
-            self._sockets.monitor[0].sendall(monitor.greeting(restores=self.template is not None))
-            self.shares.start()
-            process = JailedProcess.spawn(self.invocation, self._spec.descriptors, self._sandbox)
+            process = self._start(monitor)
         except BaseException:
             self.discard()
             raise
-        try:
-            if self.network is not None:
-                self.network.start()  # while the guest boots: `Guest.wait_network`
-        except BaseException:
-            process.close()
-            self.discard()
-            raise
-        hello = None if self.template is None else self.template.hello
+        restored = self._restored
+        hello = self._template.record.hello if self._template is not None else None
         self._let_go()
         return Guest(
             loop,
@@ -150,20 +151,38 @@ class Preparation:
             tally=tally,
             shares=self.shares,
             network=self.network,
-            hello=hello,
+            files=self._files,
+            hello=hello if restored is None else restored.hello,
+            config=None if restored is None else restored.config,
         )
+
+    def _start(self, monitor: Monitor) -> JailedProcess:
+        # it waits in the socket until the hypervisor reads it, so that mvm doesn't have to wait for a greeting
+        self._sockets.monitor[0].sendall(monitor.greeting(restores=self._spec.restored is not None))
+        self.shares.start()
+        process = JailedProcess.spawn(self.invocation, self._spec.descriptors, self._sandbox)
+        try:
+            if self.network is not None:
+                self.network.start()  # while the guest boots: `Guest.wait_network`
+        except BaseException:
+            process.close()
+            raise
+        return process
 
     def discard(self) -> None:
         """Let go of all that a guest had which will not be started. A second call does nothing."""
         self._sockets.close(0)
         self._let_go()
         self._sandbox.release()
-        self.shares.close()
-        self._close_network()
+        self._close()
 
-    def _close_network(self) -> None:
+    def _close(self) -> None:
+        """Close what a guest would have had."""
+        self.shares.close()
         if self.network is not None:
             self.network.close()
+        if self._files is not None:
+            self._files.close()
 
     def _let_go(self) -> None:
         """Close what is the hypervisor's."""
@@ -173,9 +192,10 @@ class Preparation:
             self.network.release()
         if self._disk is not None:
             self._disk.release()
-        if self._template is not None:
-            self._template.close()
-            self._template = None
+        for origin in (self._template, self._restored):
+            if origin is not None:
+                origin.close()
+        self._template = self._restored = None
         if self._spec.kvm is not None:
             os.close(self._spec.kvm)
             self._spec = replace(self._spec, kvm=None)
@@ -196,14 +216,20 @@ class Guest:
         tally: Tally | None,
         shares: Shares,
         network: MachineNetwork | None = None,
+        files: SaveFiles | None = None,
         hello: Hello | None = None,
+        config: GuestConfig | None = None,
     ) -> None:
-        """Made by `Preparation.spawn` only; `hello` is what it said before it was saved, where it was."""
+        """Made by `Preparation.spawn` only.
+
+        `hello` is what it said before it was saved, where it was; `config` what it had been told then, if it had been.
+        """
         self.process = process
         self.shares = shares
         self.network = network
         self.events, self._is_killed, self.is_warm = list[MonitorEvent](), False, hello is not None
-        self.channel = Channel(sockets.channel[0], loop, services=services, tally=tally, hello=hello)
+        self.files = files
+        self.channel = Channel(sockets.channel[0], loop, services=services, tally=tally, hello=hello, restored=config)
         self.console_bytes = 0
         #: Is told each thing that the monitor says; it may not raise.
         self.on_event: Callable[[MonitorEvent], None] = _ignored
@@ -217,13 +243,16 @@ class Guest:
         self._sockets = (sockets.console[0], sockets.monitor[0])
         #: What waits for the answers of the hypervisor.
         self._examined: Timer | None = None
+        self._watch()
+
+    def _watch(self) -> None:
         for connection, readable in zip(self._sockets, (self._console_readable, self._monitor_readable), strict=True):
             connection.setblocking(False)
-            loop.watch(connection.fileno(), read=readable)
-        process.watch(loop, self._process_ended)
-        if network is not None:
-            network.watch(loop, self._network_event, self._network_ended)
-        shares.watch(loop, self.kill)  # a guest whose file system is gone would wait for ever
+            self._loop.watch(connection.fileno(), read=readable)
+        self.process.watch(self._loop, self._process_ended)
+        if self.network is not None:
+            self.network.watch(self._loop, self._network_event, self._network_ended)
+        self.shares.watch(self._loop, self.kill)  # a guest whose file system is gone would wait for ever
 
     @property
     def progress(self) -> int:
@@ -332,6 +361,8 @@ class Guest:
         self.shares.close(self._loop)
         if self.network is not None:
             self.network.close(self._loop)
+        if self.files is not None:
+            self.files.close()
         self.channel.close()
         for connection in self._sockets:
             if connection.fileno() >= 0:

@@ -6,7 +6,7 @@ have restored. The waiting machine ends then, in log and receipt; the guest goes
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Final, Self
+from typing import ClassVar, Final, Self
 
 from mvmnix.audit.tally import Tally
 from mvmnix.digest import Digest
@@ -36,6 +36,8 @@ class ClaimedGuest:
     acceleration: Acceleration
     template: TemplateRecord
     waited: Digest
+    #: It was told nothing yet.
+    snapshot: ClassVar[None] = None
 
     def spawn(
         self,

@@ -6,6 +6,7 @@ from mvmnix.formats.escaping import shell_command
 from mvmnix.launch.agent.frames import PROTOCOL_VERSION
 from mvmnix.launch.gate.verify import VerifiedPlan
 from mvmnix.launch.runtime.host import Host
+from mvmnix.launch.runtime.save_files import SaveFiles
 from mvmnix.launch.templates.record import TemplateKey, TemplateRecord
 from mvmnix.launch.templates.store import NoTemplateError
 from mvmnix.launch.templates.template import Template
@@ -67,15 +68,23 @@ def template_command(plan: Plan, spec: LaunchSpec) -> str:
     return shell_command(*words)
 
 
-def warm_spec(plan: VerifiedPlan, host: Host, spec: LaunchSpec) -> tuple[LaunchSpec, Template]:
-    """Return the machine as one that begins as its template, and that, to be closed. Raises NoTemplateError."""
+def warm_spec(
+    plan: VerifiedPlan, host: Host, spec: LaunchSpec, files: SaveFiles | None = None
+) -> tuple[LaunchSpec, Template]:
+    """Return the machine as one that begins as its template, and that, to be closed.
+
+    Its memory is the template's, mapped privately; or a copy in `files`, where it is to be saved itself. Raises
+    NoTemplateError, OSError.
+    """
     template = host.templates.find(template_key(plan, host, spec))
     try:
         check_told(template.record, spec)
-    except NoTemplateError:
+        if files is not None:
+            files.fill(template.memory)
+    except BaseException:
         template.close()
         raise
-    memory = MemoryBackend(template.memory, is_private=True)
+    memory = MemoryBackend(template.memory, is_private=True) if files is None else files.backend
     return replace(spec, tsc_khz=template.record.tsc_khz, memory=memory, restored=template.state), template
 
 

@@ -45,6 +45,16 @@ def placeholder_disk() -> int:
         os.close(memory)
 
 
+def sealed_state(data: bytes) -> int:
+    """Return a descriptor, for reading, of the state of devices, which any uid may read and no process can change."""
+    fd = store.sealed_memory(data, name="mvmnix-saved-state")
+    try:
+        os.fchmod(fd, 0o444)
+        return reopen(fd)
+    finally:
+        os.close(fd)
+
+
 def blocks(fd: int) -> Iterator[tuple[int, bytes]]:
     """Yield offsets and bytes of the blocks that hold anything, in order."""
     size, at = os.fstat(fd).st_size, 0

@@ -19,8 +19,6 @@ from mvmnix.launch.templates.cold_starts import ColdStarts
 from mvmnix.launch.templates.record import LIMIT, TemplateKey, TemplateRecord
 from mvmnix.launch.templates.sealed_stream import PlainStream, open_stream, read_salt, sealed_chunks
 from mvmnix.launch.templates.template import Held, Template
-from mvmnix.system import store
-from mvmnix.system.descriptors import reopen
 from mvmnix.system.file_lock import Lock
 from mvmnix.system.private_dirs import Directory
 
@@ -261,16 +259,7 @@ def _read(source: PlainStream, salt: bytes) -> Template:
     size = record.memory_mib << 20
     memory = guest_memory.sealed_copy(guest_memory.unpack(source, size), size, record.memory, "mvmnix-template")
     try:
-        return Template(record, memory, _sealed_state(state), salt)
+        return Template(record, memory, guest_memory.sealed_state(state), salt)
     except BaseException:
         os.close(memory)
         raise
-
-
-def _sealed_state(data: bytes) -> int:
-    fd = store.sealed_memory(data, name="mvmnix-template-state")
-    try:
-        os.fchmod(fd, 0o444)
-        return reopen(fd)
-    finally:
-        os.close(fd)

@@ -23,12 +23,14 @@ if __name__ == "__main__":
     sys.path[0] = str(_ROOT)
 
 from mvmnix.launch.agent.frames import Bye, Config, Failed, Frame, GuestFailure, Hello, Ready  # noqa: E402 - as a program it must find the package first
+from mvmnix.launch.agent.requests import GuestConfig  # noqa: E402
 from mvmnix.model import Workload  # noqa: E402
 from mvmnix.plan.backend import Backend  # noqa: E402 - as a program it must find the package first
 from mvmnix.plan.kernel_command_line import Addition, BackendParameter  # noqa: E402
 from mvmnix.vmm.port import Acceleration, Emulation, Hypervisor, Invocation, LaunchSpec  # noqa: E402
 from mvmnix.vmm.qmp import QmpMonitor  # noqa: E402
 from tests.unit.launch.fake_guest import FakeGuest, Program  # noqa: E402
+from tests.unit.launch.host_frames import read_config  # noqa: E402
 
 
 class Scenario(StrEnum):
@@ -59,7 +61,8 @@ class Scenario(StrEnum):
     REPEATS = "repeats"
 
 
-#: What a fake saves of its guest: the state of its devices, and a word at the beginning of its memory.
+#: What a fake saves of its guest: the state of its devices, and a word at the beginning of its memory. That of a guest
+#: that was told what it is to be goes on with that.
 STATE, MEMORY = b"the state of a fake's devices", b"what a fake's guest remembers"
 
 
@@ -217,6 +220,8 @@ class _Fake:
         self.root = root
         self.memory, self.state, self.saves = saved
         self.restored = threading.Event()
+        #: What a guest that goes on from a snapshot was told before.
+        self.config: GuestConfig | None = None
         self.scenario = Scenario.BOOTS
         self.channel, self.console, self.monitor = (socket.socket(fileno=fd) for fd in (channel, console, monitor))
         self.disk = disk
@@ -253,8 +258,9 @@ class _Fake:
 
     def save(self) -> None:
         """As QEMU does: the guest stands still once all is written."""
+        config = self.guest.config
         os.pwrite(self.memory, MEMORY, 0)
-        os.write(self.saves, STATE)
+        os.write(self.saves, STATE if config is None else STATE + Config(config).payload())
         self.progress("active")
         self.going.clear()
         self.event("STOP")
@@ -263,8 +269,11 @@ class _Fake:
     def restore(self) -> None:
         """As QEMU does: what can't be read ends it, and the guest goes on before all is said."""
         self.progress("active")
-        if os.read(self.state, 1000) != STATE or os.pread(self.memory, len(MEMORY), 0) != MEMORY:
+        state = os.read(self.state, 1 << 20)
+        if not state.startswith(STATE) or os.pread(self.memory, len(MEMORY), 0) != MEMORY:
             os._exit(1)
+        told = state.removeprefix(STATE)
+        self.config = read_config(told) if told else None
         self.event("RESUME")
         self.progress("completed")
         self.restored.set()
@@ -422,7 +431,7 @@ class _Fake:
             Scenario.BLOCKED: _Blocked,
         }
         usual = _Restored if self.state >= 0 and scenario is not Scenario.REPEATS else _Guest
-        guest = kinds.get(scenario, usual)(self.channel, self.programs(), root=self.root)
+        guest = kinds.get(scenario, usual)(self.channel, self.programs(), root=self.root, restored=self.config)
         if isinstance(guest, _Woken):
             guest.configured = self.configured
         self.guest = guest

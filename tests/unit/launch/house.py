@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -34,7 +35,9 @@ from mvmnix.launch.means import OwnMeans
 from mvmnix.launch.runtime.accelerator import KvmProbe
 from mvmnix.launch.runtime.host import Host
 from mvmnix.launch.runtime.machine import Machine
+from mvmnix.launch.runtime.start import start_machine
 from mvmnix.launch.runtime.supervisor import SupervisedEnd, supervise
+from mvmnix.launch.snapshots.store import Snapshots
 from mvmnix.launch.templates.store import Templates
 from mvmnix.launch.templates.template import NOTHING_HELD
 from mvmnix.machines.exit_status import ExitStatus
@@ -69,7 +72,8 @@ def run_foreground(
     def work(machine: Machine, _control: Control) -> ExitStatus:
         return machine.run(stdout=stdout, stderr=stderr, stdin=stdin)
 
-    return supervise(plan, host, work, check=CallerCheck.of_this_process(), name=name)
+    start = partial(start_machine, plan, host, name=name)
+    return supervise(plan, host, start, work, check=CallerCheck.of_this_process())
 
 
 def detach(plan: VerifiedPlan, make_host: Callable[[], Host], *, name: str = "", created: str = "") -> str:
@@ -106,7 +110,9 @@ def _be_supervisor(
             for fd in range(3):  # a reader of the test's own output waits for no machine
                 os.dup2(null, fd)
             check = CallerCheck.of_this_process()
-            supervise(plan, make_host(), work, check=check, name=name, created=created)
+            host = make_host()
+            start = partial(start_machine, plan, host, name=name, created=created)
+            supervise(plan, host, start, work, check=check)
     except Exception as error:  # noqa: BLE001 - the test is told
         os.write(writing, encode(Failure.of(error)))
     finally:
@@ -150,6 +156,7 @@ class House:
             notice=self.notices.append,
             means=OwnMeans(),
             templates=Templates(self.directory("templates"), lambda: bytes(32), Digest("0" * 64), NOTHING_HELD),
+            snapshots=Snapshots(self.directory("snapshots"), lambda: bytes(32)),
             clock=lambda: NOW + timedelta(seconds=1),
             loop=self.loops[-1],
         )

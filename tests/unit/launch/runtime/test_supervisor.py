@@ -3,6 +3,7 @@
 import os
 import signal
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -32,7 +33,9 @@ def supervise(plan: VerifiedPlan, host: Host, work: Callable[[Machine], ExitStat
     def alone(machine: Machine, _control: Control) -> ExitStatus:
         return work(machine)
 
-    return supervisor.supervise(plan, host, alone, check=CallerCheck.of_this_process())
+    return supervisor.supervise(
+        plan, host, partial(start_machine, plan, host), alone, check=CallerCheck.of_this_process()
+    )
 
 
 def test_the_exit_code_is_the_commands(here: House) -> None:

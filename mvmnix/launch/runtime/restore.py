@@ -1,0 +1,78 @@
+"""Starts a machine whose guest goes on from a snapshot: the steps of start.py, with another guest.
+
+Of these steps, 1 opens the snapshot's sealed file, which is held against the verified statement before any byte of it
+reaches a hypervisor; 3 spends what stands for the snapshot where the plan is for once; in 5 the hypervisor reads the
+saved guest; in 6 the guest renews its entropy, clock and name, and only then lets its commands go on.
+"""
+
+import os
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Final
+
+from mvmnix.errors import ReasonCode, refuse
+from mvmnix.launch.agent.frames import Thaw
+from mvmnix.launch.agent.port_forward import ServiceFactory
+from mvmnix.launch.agent.requests import ENTROPY_BYTES, GuestConfig
+from mvmnix.launch.gate.snapshot import VerifiedSnapshot
+from mvmnix.launch.runtime.host import Host
+from mvmnix.launch.runtime.machine import Machine
+from mvmnix.launch.runtime.save_files import SaveFiles
+from mvmnix.launch.runtime.start import (
+    begun,
+    ended_unless_ready,
+    guest_config,
+    may_be_saved,
+    named,
+    refusals_logged,
+    settled,
+    spawned,
+)
+from mvmnix.launch.runtime.vm_process import Preparation
+from mvmnix.launch.snapshots.restored_guest import RestoredGuest, SnapshotOrigin
+from mvmnix.launch.snapshots.store import KeptSnapshot
+from mvmnix.launch.templates import guest_memory
+from mvmnix.vmm.tsc import TscClock
+
+_NO_SERVICES: Final[Mapping[int, ServiceFactory]] = {}
+
+
+def restore_machine(snapshot: VerifiedSnapshot, kept: KeptSnapshot, host: Host, *, name: str = "") -> Machine:
+    """Start what was verified; returns when the guest's commands go on.
+
+    The snapshot stays the caller's, and open meanwhile; `kept` is as it was verified. Raises as `start_machine` does;
+    RefusedError [snapshot-damaged, snapshot-forbidden], which is logged.
+    """
+    plan, tsc = snapshot.plan, TscClock.start()
+    host.templates.close()
+    with refusals_logged(plan, host):
+        config = guest_config(plan, host, (), ()).without_secrets()
+        preparation = _prepared(snapshot, kept, host, tsc, config)
+    observations = begun(plan, host, preparation, name, "")
+    machine = spawned(observations, preparation, _NO_SERVICES)
+    with ended_unless_ready(machine, observations):
+        config = named(config, plan, observations.home)
+        entropy = os.urandom(ENTROPY_BYTES)
+        thaw = Thaw(is_renewed=True, time_ns=config.time_ns, entropy=entropy, hostname=config.hostname)
+        machine.go_on(config, thaw)
+    return machine
+
+
+def _prepared(
+    snapshot: VerifiedSnapshot, kept: KeptSnapshot, host: Host, tsc: TscClock, config: GuestConfig
+) -> Preparation:
+    claim, plan = snapshot.claim, snapshot.plan
+    spec = settled(plan, host, tsc)
+    if not may_be_saved(plan, spec):
+        why, hint = "a machine here would run under KVM", "start one that boots"
+        raise refuse(ReasonCode.SNAPSHOT_FORBIDDEN, f"the snapshot {claim.id}", why, hint)
+    memory, data = host.snapshots.restore_memory(kept, claim, is_shared=True)
+    files = SaveFiles(memory)
+    try:
+        state = guest_memory.sealed_state(data)
+        restored = RestoredGuest(SnapshotOrigin(claim.id, snapshot.digest), state, claim.hello, config)
+        spec = replace(spec, tsc_khz=claim.tsc_khz, memory=files.backend, restored=state, saves=files.state)
+        return Preparation(host.hypervisor, host.jail, spec, restored=restored, files=files)
+    except BaseException:
+        files.close()
+        raise

@@ -1,0 +1,287 @@
+"""Snapshots of running machines, and machines that go on from them: by a hypervisor that does nothing, for real."""
+
+import itertools
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from mvmnix.audit.record import RecordKind
+from mvmnix.errors import MvmnixError, ReasonCode, RefusedError, UsageError
+from mvmnix.launch.control.messages import Exec, SnapshotKept
+from mvmnix.launch.gate.snapshot import SnapshotSubmission, VerifiedSnapshot, verify_snapshot
+from mvmnix.launch.gate.verify import Submission
+from mvmnix.launch.runtime.host import Host
+from mvmnix.launch.runtime.machine import Machine
+from mvmnix.launch.runtime.restore import restore_machine
+from mvmnix.launch.runtime.snapshot_facts import host_facts
+from mvmnix.launch.runtime.start import start_machine
+from mvmnix.launch.snapshots.store import KeptSnapshot, Writer
+from mvmnix.machines.ending import EndReason
+from mvmnix.model import Verb
+from mvmnix.plan.plan import Use
+from mvmnix.vmm.tsc import TscClock
+from tests.descriptors import nothing_left_open
+from tests.patience import SHORT
+from tests.unit.launch.fake_hypervisor import Scenario
+from tests.unit.launch.house import House, nowhere
+from tests.unit.launch.saving import here, host_of, save
+from tests.unit.provenance.world import HOST
+
+__all__ = ["here"]
+
+GRANTED = frozenset({Verb.EXEC, Verb.SNAPSHOT})
+ARGV = ("/bin/sleep", "1000")
+
+
+@contextmanager
+def running(here: House, *argv: str, verbs: frozenset[Verb] = GRANTED, **changes: Any) -> Iterator[Machine]:
+    """A machine of a plan that grants snapshots."""
+    with here.plan(*argv or ARGV, verbs=verbs, **changes) as plan, start_machine(plan, host_of(here)) as machine:
+        yield machine
+
+
+def taken(machine: Machine, *, ends: bool = False) -> SnapshotKept | MvmnixError:
+    """Take a snapshot, and wait for it."""
+    outcome: list[SnapshotKept | MvmnixError] = []
+    machine.start_snapshot(outcome.append, ends=ends)
+    while not outcome:
+        machine.loop.turn()
+    return outcome[0]
+
+
+def kept(machine: Machine, *, ends: bool = False) -> SnapshotKept:
+    """The same, where it comes to something."""
+    outcome = taken(machine, ends=ends)
+    assert isinstance(outcome, SnapshotKept), outcome
+    return outcome
+
+
+@contextmanager
+def verified(here: House, host: Host, snapshot: SnapshotKept) -> Iterator[tuple[VerifiedSnapshot, KeptSnapshot]]:
+    """A snapshot that passed the gate."""
+    with host.snapshots.open(snapshot.id) as found:
+        facts = host_facts(host.hypervisor, HOST.public, TscClock.start())
+        files = here.world.open(here.path)
+        try:
+            handed = SnapshotSubmission(found.bundle, Submission(found.plan, here.world.evidence, files))
+            result = verify_snapshot(handed, policy=here.world.policy, now=host.clock(), host=facts)
+        finally:
+            for fd in (files.kernel, files.initrd, files.rootfs):
+                os.close(fd)
+        with result:
+            yield result, found
+
+
+@contextmanager
+def restored(here: House, snapshot: SnapshotKept, host: Host | None = None) -> Iterator[Machine]:
+    host = host or host_of(here)
+    with verified(here, host, snapshot) as (result, found), restore_machine(result, found, host) as machine:
+        yield machine
+
+
+def kinds(here: House) -> list[tuple[RecordKind, str | None]]:
+    return [(record.kind, record.machine) for record in here.log()]
+
+
+def say(machine: Machine, *argv: str) -> int:
+    return machine.exec(argv, environment={}, stdout=nowhere, stderr=nowhere).exit_code
+
+
+def test_a_machine_goes_on_after_its_snapshot_and_another_one_from_it(here: House) -> None:
+    with running(here) as machine:
+        snapshot = kept(machine)
+        assert say(machine, "/bin/echo", "it goes on") == 0
+        with restored(here, snapshot) as other:
+            assert say(other, "/bin/echo", "and so does this") == 0
+            assert other.id != machine.id
+            assert kinds(here)[-3:] == [
+                (RecordKind.START, machine.id),
+                (RecordKind.SNAPSHOT, machine.id),
+                (RecordKind.START, other.id),
+            ]
+            begun = here.log()[-1].digests
+            assert str(begun["snapshot"]) == snapshot.statement == str(here.log()[-2].digests["snapshot"])
+
+
+def test_the_plans_command_goes_on_in_the_other_one(here: House) -> None:
+    with running(here) as machine:
+        machine._guest.channel.start_run(stdout=nowhere, stderr=nowhere)
+        snapshot = kept(machine, ends=True)
+        ended = machine.wait()
+    assert ended.reason is EndReason.COOLED
+    with restored(here, snapshot) as other:
+        assert other.has_command
+        claim = other._observations.snapshot
+        assert claim is not None
+        assert claim.id == snapshot.id
+
+
+def test_one_that_was_restored_is_saved_again(here: House) -> None:
+    with running(here) as machine:
+        first = kept(machine, ends=True)
+        machine.wait()
+    with restored(here, first) as other:
+        second = kept(other)
+        with restored(here, second) as third:
+            assert say(third, "/bin/echo") == 0
+    host = host_of(here)
+    with verified(here, host, second) as (result, _):
+        assert (result.claim.parent, result.claim.machine) == (first.id, other.id)
+
+
+def test_one_that_began_from_a_template_is_saved_too(here: House) -> None:
+    template = save(here)
+    with running(here) as machine:
+        assert machine._observations.template == template.record
+        with restored(here, kept(machine)) as other:
+            assert say(other, "/bin/echo") == 0
+
+
+def test_of_a_plan_for_once_one_machine_goes_on_at_a_time(here: House) -> None:
+    with running(here, use=Use.ONCE) as machine:
+        going = kept(machine)
+        cooled = kept(machine, ends=True)
+        machine.wait()
+    with pytest.raises(RefusedError) as refused, restored(here, going):
+        pass
+    assert refused.value.codes == (ReasonCode.SNAPSHOT_FORBIDDEN,)
+    with restored(here, cooled) as other:
+        again = kept(other, ends=True)
+        other.wait()
+    with pytest.raises(RefusedError) as refused, restored(here, cooled):
+        pass
+    assert refused.value.codes == (ReasonCode.REPLAY,)
+    with restored(here, again) as third:
+        assert say(third, "/bin/echo") == 0
+
+
+@pytest.mark.parametrize(
+    ("verbs", "changes", "code"),
+    [
+        (frozenset({Verb.EXEC}), {}, ReasonCode.VERB_NOT_GRANTED),
+        (GRANTED, {"ports": (80,), "verbs": GRANTED | {Verb.STREAM}}, ReasonCode.SNAPSHOT_FORBIDDEN),
+    ],
+    ids=["not granted", "ports"],
+)
+def test_what_is_not_granted_or_can_not_be_is_refused_and_the_machine_goes_on(
+    here: House, verbs: frozenset[Verb], changes: dict[str, Any], code: ReasonCode
+) -> None:
+    with running(here, **({"verbs": verbs} | changes)) as machine:
+        with pytest.raises(RefusedError) as refused:
+            machine.start_snapshot(lambda _: None, ends=False)
+        assert refused.value.codes == (code,)
+        assert (here.log()[-1].kind, here.log()[-1].reasons) == (RecordKind.REFUSAL, (code,))
+        assert say(machine, "/bin/echo") == 0
+
+
+def test_meanwhile_no_command_no_pause_and_no_other_snapshot_begins(here: House) -> None:
+    outcome: list[SnapshotKept | MvmnixError] = []
+    with running(here) as machine:
+        machine.start_snapshot(outcome.append, ends=False)
+        for ask in (
+            lambda: machine.start_verb(Exec(("/bin/echo",)), stdout=nowhere, stderr=nowhere, stdin=None),
+            lambda: machine.set_paused(True, lambda _: None),
+            lambda: machine.start_snapshot(outcome.append, ends=False),
+        ):
+            with pytest.raises(UsageError, match="a snapshot of the machine is being taken"):
+                ask()
+        while not outcome:
+            machine.loop.turn()
+        assert isinstance(outcome[0], SnapshotKept)
+        assert say(machine, "/bin/echo") == 0
+
+
+def failing(error: OSError) -> Callable[..., Any]:
+    def fail(*_: object) -> Any:
+        raise error
+
+    return fail
+
+
+@pytest.mark.parametrize("step", ["seal", "keep"])
+def test_a_full_disk_leaves_no_snapshot_and_the_guest_goes_on(
+    here: House, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    monkeypatch.setattr(Writer, step, failing(OSError(28, "No space left on device")))
+    with running(here) as machine:
+        outcome = taken(machine)
+        assert isinstance(outcome, MvmnixError)
+        assert "No space left" in outcome.message
+        assert say(machine, "/bin/echo") == 0
+        assert host_of(here).snapshots.list() == ()
+        assert [*(here.path / "snapshots").glob(".*partial*")] == []
+
+
+def test_a_hypervisor_that_can_not_save_lets_its_guest_go_on(here: House) -> None:
+    with here.plan(*ARGV, verbs=GRANTED) as plan, start_machine(plan, host_of(here)) as machine:
+        machine._guest.files.close()  # type: ignore[union-attr]
+        machine._guest.files = None
+        with pytest.raises(RefusedError, match="the hypervisor can't save its guest"):
+            machine.start_snapshot(lambda _: None, ends=False)
+        assert say(machine, "/bin/echo") == 0
+
+
+def test_a_machine_that_is_stopped_meanwhile_ends_in_order_and_keeps_none(
+    here: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outcome: list[SnapshotKept | MvmnixError] = []
+    monkeypatch.setattr(Writer, "seal", lambda *_: itertools.repeat(1))
+    with running(here) as machine:
+        machine.start_snapshot(outcome.append, ends=False)
+        while machine._snapshotting._writer is None:
+            machine.loop.turn()
+        ended = machine.stop()
+    assert ended.reason is EndReason.STOPPED
+    (error,) = outcome
+    assert isinstance(error, MvmnixError)
+    assert "has ended" in error.message
+    assert host_of(here).snapshots.list() == ()
+
+
+def test_a_damaged_one_is_refused_and_logged_and_nothing_starts(here: House) -> None:
+    with running(here) as machine:
+        snapshot = kept(machine)
+    path = here.path / "snapshots" / snapshot.id / "memory.sealed"
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.chmod(0o600)
+    path.write_bytes(data)
+    before = len(here.log())
+    with pytest.raises(RefusedError) as refused, restored(here, snapshot):
+        pass
+    assert refused.value.codes == (ReasonCode.SNAPSHOT_DAMAGED,)
+    assert [record.kind for record in here.log()[before:]] == [RecordKind.REFUSAL]
+
+
+def test_a_guest_that_does_not_go_on_is_ended(here: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mvmnix.launch.runtime.boot._RESTORE", SHORT)
+    with running(here) as machine:
+        snapshot = kept(machine)
+    host = host_of(here, restored=Scenario.UNRESTORED)
+    with verified(here, host, snapshot) as (result, found), pytest.raises(MvmnixError):
+        restore_machine(result, found, replace(host))
+    assert here.log()[-1].kind is RecordKind.END
+
+
+def test_nothing_is_left_open(here: House) -> None:
+    with running(here) as machine, restored(here, kept(machine)):
+        pass  # the first one loads what stays
+    host = host_of(here)
+    with here.plan(*ARGV, verbs=GRANTED) as plan, nothing_left_open():
+        with start_machine(plan, host) as machine:
+            snapshot = kept(machine)
+        with restored(here, snapshot, host):
+            pass
+
+
+def test_a_machine_whose_plan_grants_none_has_no_memory_in_a_file(here: House) -> None:
+    with running(here, verbs=frozenset({Verb.EXEC})) as machine:
+        assert machine._guest.files is None
+    with running(here) as machine:
+        files = machine._guest.files
+        assert files is not None
+        assert os.fstat(files.memory).st_size == here.world.image.memory_mib << 20
