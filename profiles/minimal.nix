@@ -32,7 +32,7 @@ in
   memoryMiB = 128;
   scratchMiB = 32;
   posture = "dev";
-  verbs = [ "exec" "shell" "copy" ];
+  verbs = [ "exec" "shell" "copy" "snapshot" ];
   systemCalls = "default";
   network = false;
   writable = [ "/tmp" "/var/tmp" ];

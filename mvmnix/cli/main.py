@@ -34,6 +34,7 @@ COMMANDS = {
         "Print a script that completes commands, for a shell.",
     ),
     "create": ("mvmnix.cli.commands.create", "create", "Make a machine from a signed plan, without starting it."),
+    "cool": ("mvmnix.cli.commands.snapshot", "cool", "Take a snapshot of a running machine, and end it."),
     "cp": ("mvmnix.cli.commands.cp", "cp", "Copy files into and out of a running machine."),
     "doctor": (
         "mvmnix.cli.commands.doctor",
@@ -72,6 +73,7 @@ COMMANDS = {
     ),
     "port": ("mvmnix.cli.commands.port", "port", "List the published ports of a machine."),
     "ps": ("mvmnix.cli.commands.ps", "ps", "List machines."),
+    "restore": ("mvmnix.cli.commands.snapshot", "restore", "Start a machine that goes on from a snapshot."),
     "resume": ("mvmnix.cli.commands.stop", "resume", "Resume a paused machine."),
     "rm": ("mvmnix.cli.commands.stop", "rm", "Remove a machine that has ended."),
     "run": (
@@ -86,6 +88,7 @@ COMMANDS = {
     ),
     "shell": ("mvmnix.cli.commands.shell", "shell", "Open a terminal in a running machine."),
     "show": ("mvmnix.cli.commands.show", "show", "Show the evidence of an image, plan or machine, verified anew."),
+    "snapshot": ("mvmnix.cli.commands.snapshot", "snapshot", "Keep running machines, sealed and signed."),
     "start": ("mvmnix.cli.commands.create", "start", "Start a machine that was created."),
     "stats": ("mvmnix.cli.commands.events", "stats", "Print what running machines use."),
     "stop": ("mvmnix.cli.commands.stop", "stop", "Stop a machine."),

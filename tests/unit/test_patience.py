@@ -56,8 +56,10 @@ NUMBERS = {
 }
 READING = {
     "tests/patience.py": "measures the machine, and ends what hangs",
+    "tests/integration/test_agent_keeper.py": "what a guest is told of its clock",
+    "tests/integration/test_agent_thaw.py": "the same",
     "tests/hostile/network/test_connections.py": "rates: a slow machine only has more time for the same bytes",
-    "tests/hostile/network/test_corpus_floods.py": "the same",
+    "tests/hostile/network/test_corpus_floods.py": "rates, too",
     "tests/hostile/test_neighbours.py": "the same, of processor time",
     "tests/hostile/network/wire.py": "gathers for so long what must not come",
     "tests/unit/launch/fake_hypervisor.py": "uses up processor time",

@@ -1,0 +1,103 @@
+"""Snapshots of real machines: their guests go on, with files, processes and memory, and as machines of their own."""
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from subprocess import CompletedProcess
+
+import pytest
+
+from tests.conftest import World
+from tests.vm.machines import machines, processes_of, states
+
+pytestmark = pytest.mark.vm
+
+#: Counts in a file, as long as it runs.
+COUNT = "n=0; while sleep 0.05; do n=$((n+1)); echo $n > /tmp/count; done"
+LOOK = "hostname; head -c 16 /dev/urandom | hexdump -v -e '16/1 \"%02x\"'"
+GRANTED = ("--verb", "exec", "--verb", "snapshot")
+
+
+@pytest.fixture
+def machine(copied: World, minimal: str, tmp_path: Path) -> Iterator[str]:
+    """A machine that counts."""
+    plan = copied.home.signed_plan(tmp_path, *GRANTED, minimal, "--", "/bin/busybox", "sh", "-c", COUNT)
+    started = copied.home.mvm("launch", "--detach", plan)
+    assert started.returncode == 0, started.stderr.decode()
+    yield started.stdout.decode().strip()
+    running = [str(each["id"]) for each in machines(copied) if each["state"] == "running"]
+    if running:
+        copied.home.mvm("kill", *running)
+
+
+def done(world: World, *words: str) -> str:
+    finished = world.home.mvm(*words)
+    assert finished.returncode == 0, finished.stderr.decode()
+    return finished.stdout.decode().strip()
+
+
+def inside(world: World, machine: str, script: str) -> str:
+    return done(world, "exec", machine, "/bin/busybox", "sh", "-c", script)
+
+
+def count(world: World, machine: str) -> int:
+    return int(inside(world, machine, "cat /tmp/count 2>/dev/null || echo 0") or 0)
+
+
+def counts_on(world: World, machine: str) -> None:
+    script = f"until [ $(cat /tmp/count || echo 0) -gt {count(world, machine)} ]; do sleep 0.05; done 2>/dev/null"
+    assert inside(world, machine, script) == ""
+
+
+def refused(world: World, *words: str) -> CompletedProcess[bytes]:
+    finished = world.home.mvm(*words)
+    assert finished.returncode == 126, (finished.stdout, finished.stderr)
+    return finished
+
+
+def records(world: World, *kinds: str) -> Sequence[str]:
+    log = [json.loads(line) for line in world.home.mvm("audit", "tail", "-n", "100").stdout.splitlines()]
+    return [record["kind"] for record in log if record["kind"] in kinds]
+
+
+def test_a_machine_goes_on_in_another_one_and_they_are_no_twins(copied: World, machine: str) -> None:
+    inside(copied, machine, "echo kept > /tmp/word")
+    seen = count(copied, machine)
+    snapshot = done(copied, "snapshot", "create", machine)
+    counts_on(copied, machine)
+    other = done(copied, "restore", snapshot)
+    assert count(copied, other) >= seen
+    counts_on(copied, other)
+    assert inside(copied, other, "cat /tmp/word") == "kept"
+    looks = [inside(copied, each, LOOK).split() for each in (machine, other)]
+    assert [len({*drawn}) for drawn in zip(*looks, strict=True)] == [2, 2], looks
+    assert inside(copied, other, "cat /run/mvm/generation") != inside(copied, machine, "cat /run/mvm/generation")
+    again = done(copied, "snapshot", "create", other)
+    third = done(copied, "restore", again)
+    counts_on(copied, third)
+    (line,) = (each for each in json.loads(done(copied, "snapshot", "ls", "--json"))["result"] if each["id"] == again)
+    assert (line["machine"], line["parent"]) == (other, snapshot)
+    assert records(copied, "start", "snapshot")[-5:] == ["start", "snapshot", "start", "snapshot", "start"]
+    assert done(copied, "snapshot", "rm", snapshot) == snapshot
+    assert copied.home.mvm("restore", snapshot).returncode == 2
+    assert copied.home.mvm("audit", "verify").returncode == 0
+
+
+def test_a_machine_that_was_cooled_takes_no_memory_and_goes_on(copied: World, machine: str) -> None:
+    _, hypervisor = processes_of(copied, machine)
+    seen = count(copied, machine)
+    snapshot = done(copied, "cool", machine)
+    copied.home.mvm("wait", machine)
+    assert (states(copied)[machine]["state"], states(copied)[machine]["reason"]) == ("ended", "cooled")
+    assert not Path(f"/proc/{hypervisor}").exists()
+    other = done(copied, "restore", snapshot)
+    assert count(copied, other) >= seen
+    counts_on(copied, other)
+
+
+def test_a_plan_that_does_not_grant_it(copied: World, minimal: str, tmp_path: Path) -> None:
+    plan = copied.home.signed_plan(tmp_path, "--verb", "exec", minimal, "--", "/bin/busybox", "sleep", "1000")
+    machine = done(copied, "launch", "--detach", str(plan))
+    assert b"refused [verb-not-granted]" in refused(copied, "snapshot", "create", machine).stderr
+    assert inside(copied, machine, "echo it goes on") == "it goes on"
+    done(copied, "kill", machine)
