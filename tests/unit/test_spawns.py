@@ -96,7 +96,7 @@ SPELLED: Final[dict[str, tuple[str, tuple[str, ...]] | None]] = {
             "tests/unit/launch/container/test_oci_config.py::test_no_text_of_a_plan_is_on_the_jails_command_line",
         ),
     ),
-    "mvmnix/launch/runtime/vm_process.py:Preparation.spawn": (
+    "mvmnix/launch/runtime/vm_process.py:Preparation._start": (
         "mvmnix.vmm.qemu:Qemu",
         (
             f"{BUILDERS}::test_qemu",
