@@ -86,6 +86,7 @@ def test_a_detached_run_is_removed_by_its_supervisor_while_one_waits_for_it(
     """How it ended is what the audit log says."""
     assert forgetful.mvm("run", "-d", "--rm", "--name", "web", forgetful.flake(), "--", "linger").code == 0
     supervisor = supervisor_of(forgetful, "web")
+    until(lambda: forgetful.mvm("logs", "web").code == 0)  # its command has begun, and what it prints is kept
 
     def ends(_seconds: float) -> None:
         os.kill(supervisor, signal.SIGTERM)

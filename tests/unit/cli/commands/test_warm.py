@@ -62,8 +62,8 @@ def test_afterwards_show_says_how_a_machine_started(warm: Station) -> None:
     assert warm.mvm("run", "--name", "web", reference, "--", "true").code == 0
     assert ", start: cold " in warm.mvm("show", "web").out
     template = warm.mvm("warm", reference).out.strip()
-    assert warm.mvm("run", "--name", "web", reference, "--", "true").code == 0
-    assert f", start: warm (template of the machine {template}) " in warm.mvm("show", "web").out
+    assert warm.mvm("run", "--name", "second", reference, "--", "true").code == 0
+    assert f", start: warm (template of the machine {template}) " in warm.mvm("show", "second").out
 
 
 def test_make_is_the_command_that_is_left_out(warm: Station) -> None:

@@ -533,6 +533,7 @@ def test_nothing_is_left_open(here: House) -> None:
         journal: AuditLog = host.journal  # type: ignore[assignment]
         log: Directory = host.replay._starts._log  # type: ignore[attr-defined]
         opened = (host.machines, host.kvm._cache, host.replay._directory, host.templates._directory)
+        opened = (*opened, host.snapshots._directory)
         for directory in (*opened, journal._directory, log):
             directory.close()
         host.loop.close()

@@ -201,7 +201,7 @@ def test_the_command_that_makes_one_has_all_of_the_shape(here: House) -> None:
 @pytest.mark.parametrize("shares", [(SERVED,), (*IMAGES, SERVED)])
 def test_a_machine_with_a_share_that_is_served_starts_cold(here: House, shares: tuple[Attachment, ...]) -> None:
     with here.plan() as plan, pytest.raises(NoTemplateError, match="a machine with a share that is served starts cold"):
-        template_key(plan, host_of(here), spec_of(plan, shares=shares, memory=23))
+        template_key(plan, host_of(here), spec_of(plan, shares=shares))
 
 
 @pytest.fixture
