@@ -18,17 +18,18 @@ pytestmark = pytest.mark.vm
 
 AGENT = ROOT / "modules/agent"
 #: Where the agent reseeds, in its source; and the same, in a test's own build, with a draw behind it or in its place.
-RESEEDS = "if (add_entropy(config) != 0 ||"
-DRAWS = {"reseeded": "if (add_entropy(config) != 0 || draw() != 0 ||", "not reseeded": "if (draw() != 0 ||"}
-BEFORE = "int root_configure("
+RESEEDS = "int result = ask(&request);"
+RENEWED = "int result = ask(&request) != 0 || draw() != 0 ? -1 : 0;"
+DRAWS = {"reseeded": RENEWED, "not reseeded": f"request.parts &= ~(uint32_t)PART_ENTROPY; {RENEWED}"}
+BEFORE = "int keeper_renew("
 DRAW = """
+#include <stdio.h>
 #include <sys/random.h>
 
 static int draw(void)
 {
     uint64_t drawn = 0;
     char text[32];
-    (void)add_entropy;
     if (getrandom(&drawn, sizeof drawn, 0) != sizeof drawn)
         return error_set_errno("getrandom");
     (void)snprintf(text, sizeof text, "drawn %016lx", drawn);
@@ -48,9 +49,9 @@ def agent(where: Path, draws: str) -> bytes:
     for file in AGENT.iterdir():
         if file.suffix in {".c", ".h"} or file.name == "Makefile":
             shutil.copy(file, where)
-    source = (where / "root.c").read_text()
+    source = (where / "keeper.c").read_text()
     assert (source.count(RESEEDS), source.count(BEFORE)) == (1, 1)
-    (where / "root.c").write_text(source.replace(RESEEDS, draws).replace(BEFORE, DRAW + BEFORE))
+    (where / "keeper.c").write_text(source.replace(RESEEDS, draws).replace(BEFORE, DRAW + BEFORE))
     subprocess.run(["make", "-s", "-C", where, "agent"], check=True)
     return (where / "agent").read_bytes()
 
