@@ -532,8 +532,8 @@ def test_nothing_is_left_open(here: House) -> None:
             machine.run(stdout=nowhere, stderr=nowhere)
         journal: AuditLog = host.journal  # type: ignore[assignment]
         log: Directory = host.replay._starts._log  # type: ignore[attr-defined]
-        opened = (host.machines, host.kvm._cache, host.replay._directory, host.templates._directory)
-        opened = (*opened, host.snapshots._directory)
+        kept = (host.templates._directory, host.snapshots._directory)
+        opened = (host.machines, host.kvm._cache, host.replay._directory, *kept)
         for directory in (*opened, journal._directory, log):
             directory.close()
         host.loop.close()
