@@ -7,10 +7,11 @@ from datetime import datetime
 from typing import Final
 
 from mvmnix.api import files, installation
+from mvmnix.api.admission import open_snapshots
 from mvmnix.api.context import Context
 from mvmnix.api.files import file_bytes
 from mvmnix.api.image_builder import ImageBuilder
-from mvmnix.api.kept_plans import drop_expired, kept_plans
+from mvmnix.api.kept_plans import drop_expired, kept_plans, read_kept
 from mvmnix.builder import bootstrap
 from mvmnix.builder.flakes.build_request import BuildRequest
 from mvmnix.builder.reproduce import file_differences
@@ -43,6 +44,8 @@ type Listed = tuple[tuple[Need, ...], tuple["SeenImage", ...]]
 #: What a rebuild's machine shows: 400 days from now, so that date, weekday, month and year are others.
 VARIATION: Final = Variation("rebuild", 400 * 86_400, DirectoryOrder.REVERSED)
 _MOST_PROCESSORS: Final = 64
+#: What to do with a holder that doesn't say what it needs.
+_FORGET: Final = "stop that machine, or remove that plan (mvm plan rm) or snapshot (mvm snapshot rm), and try again"
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +136,7 @@ def _refuse_unknown(needs: tuple[Need, ...]) -> None:
     """Refuse to remove anything where a machine or plan needs images and doesn't say which."""
     if unknown := [need.who for need in needs if need.image is None]:
         why = f"it is not known which images are needed by {', '.join(unknown)}"
-        raise MvmnixError(why, hint="stop that machine, or have that plan forgotten (mvm plan rm), and try again")
+        raise MvmnixError(why, hint=_FORGET)
 
 
 def _spared() -> tuple[str, ...]:
@@ -149,8 +152,8 @@ def _times(context: Context) -> dict[str, datetime]:
 
 
 def image_roots(context: Context) -> tuple[Need, ...]:
-    """What needs images: machines that run or wait, and plans that were signed here and have not expired."""
-    return (*_machines(context), *_plans(context))
+    """What needs images: machines that run or wait, snapshots, and plans that were signed here and have not expired."""
+    return (*_machines(context), *_plans(context), *_snapshots(context))
 
 
 def part_roots(context: Context) -> frozenset[StoredFile]:
@@ -177,6 +180,14 @@ def _plans(context: Context) -> Iterator[Need]:
             yield Need(f"a plan that can't be read: {context.plans.where(kept.digest)}", None)
         elif not kept.has_expired:
             yield Need(f"the plan {kept.digest}", kept.image)
+
+
+def _snapshots(context: Context) -> Iterator[Need]:
+    """A machine goes on from a snapshot as long as its plan may start one."""
+    for listed in open_snapshots(context).list():
+        plan = read_kept(context, Digest.of(listed.plan), listed.plan)
+        if not plan.has_expired:
+            yield Need(f"the snapshot {listed.id}", plan.image)
 
 
 def export_image(context: Context, finished: VerifiedImage, out: NewDirectory) -> None:

@@ -97,10 +97,18 @@ def plans_for(context: Context, manifest: Digest) -> Iterator[bytes]:
 
 
 def _read(context: Context, digest: Digest) -> KeptPlan:
+    try:
+        return read_kept(context, digest, context.plans.read(digest, limit=STATEMENT_LIMIT))
+    except RefusedError:  # its bytes aren't those of its name
+        return KeptPlan(digest)
+
+
+def read_kept(context: Context, digest: Digest, data: bytes) -> KeptPlan:
+    """Return what a plan that is kept says, by these bytes of that digest: its window and verification don't count."""
     from mvmnix.launch.gate.verify import read_plan  # noqa: PLC0415 - a plan that is handed on isn't read here
 
     try:
-        it = read_plan(context.plans.read(digest, limit=STATEMENT_LIMIT), context.policy)
+        it = read_plan(data, context.policy)
         return KeptPlan(digest, it.plan, tuple(each.signer.name for each in it.signed))
     except RefusedError:
         return KeptPlan(digest)

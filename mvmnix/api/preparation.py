@@ -11,7 +11,7 @@ from mvmnix.api.plans import PlanOptions, draft_plan, refuse_early, sign_plan, u
 from mvmnix.api.source_refs import KeptImage, SourceRef
 from mvmnix.images.store import VerifiedImage
 from mvmnix.model import Verb
-from mvmnix.plan.plan import Plan
+from mvmnix.plan.plan import Plan, Use
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +35,13 @@ def prepare_run(
 ) -> PreparedRun:
     """Prepare a run; the image can't be removed until `stack` is closed, which is once the machine has started.
 
-    Raises as api/plans.py and api/image_builder.py do.
+    A plan that grants snapshots starts machines as often as asked for in its window: others go on from them. Raises as
+    api/plans.py and api/image_builder.py do.
     """
     put_in_order(context.roots, context.machines, context.frontend)
     refuse_early(context, options)
     finished = hold_image(context, source, stack, progress)
     unasked = unasked_verbs(context, finished.image, options) if grants_unasked else frozenset()
-    plan = draft_plan(context, finished, replace(options, verbs=options.verbs | unasked))
+    use = Use.WITHIN_WINDOW if Verb.SNAPSHOT in options.verbs else options.use
+    plan = draft_plan(context, finished, replace(options, verbs=options.verbs | unasked, use=use))
     return PreparedRun(finished, plan, unasked, sign_plan(context, plan))

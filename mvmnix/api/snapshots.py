@@ -1,15 +1,17 @@
 """Takes, lists and removes snapshots, starts machines that go on from them, and admits them in the launcher's fork."""
 
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import datetime
 
 from mvmnix.api.admission import open_snapshots, submit_for
 from mvmnix.api.calls import connect
 from mvmnix.api.context import Context
 from mvmnix.api.launch import StartOptions, start_machine
 from mvmnix.digest import Digest
-from mvmnix.errors import RefusedError
+from mvmnix.errors import MvmnixError, RefusedError, StepResult, UsageError
 from mvmnix.keys import Role
 from mvmnix.launch import backends
 from mvmnix.launch.control.calls import take_snapshot
@@ -17,10 +19,11 @@ from mvmnix.launch.control.drivers import run
 from mvmnix.launch.control.messages import SnapshotKept
 from mvmnix.launch.gate.admission import admit_snapshot
 from mvmnix.launch.gate.clock import HostClock
-from mvmnix.launch.gate.snapshot import SnapshotSubmission, VerifiedSnapshot
+from mvmnix.launch.gate.snapshot import HostFacts, SnapshotSubmission, VerifiedSnapshot, verify_snapshot
 from mvmnix.launch.runtime.snapshot_facts import host_facts
 from mvmnix.launch.snapshots.statement import SnapshotClaim, from_statement
 from mvmnix.launch.snapshots.store import KeptSnapshot
+from mvmnix.machines import registry
 from mvmnix.plan.backend import Backend
 from mvmnix.provenance.bundle import envelope, statement
 from mvmnix.vmm.tsc import TscClock
@@ -54,6 +57,32 @@ def _claim(bundle: bytes) -> SnapshotClaim | None:
         return None
 
 
+def inspect_snapshot(context: Context, snapshot: str) -> Mapping[str, object]:
+    """Return the predicate of a kept snapshot's statement (docs/snapshots.md); nothing of it is verified.
+
+    Raises UsageError where there is none, RefusedError [snapshot-damaged, statement-malformed].
+    """
+    with open_snapshots(context).open(snapshot) as kept:
+        found = statement.parse(envelope.parse_bundle(kept.bundle).payload)
+    from_statement(found)
+    return found.predicate
+
+
+def verify_snapshot_here(context: Context, snapshot: str) -> tuple[StepResult, ...]:
+    """Verify a kept snapshot and its plan as for a restore, and read its sealed file; return the gate's steps.
+
+    Nothing is started or logged, and no nonce is spent. Raises UsageError where there is none, RefusedError.
+    """
+    tsc = TscClock.start()
+    with open_snapshots(context).open(snapshot) as kept, submit_for(context, kept.plan) as submission:
+        facts, moment = _now_here(context, tsc)
+        handed = SnapshotSubmission(kept.bundle, submission)
+        with verify_snapshot(handed, policy=context.policy, now=moment, host=facts) as verified:
+            memory, _ = open_snapshots(context).restore_memory(kept, verified.claim, is_shared=False)
+            os.close(memory)
+            return verified.steps
+
+
 def remove_snapshots(context: Context, names: tuple[str, ...]) -> Iterator[str]:
     """Remove each snapshot, its key first; yield its id. Raises UsageError where there is none."""
     snapshots = open_snapshots(context)
@@ -72,17 +101,48 @@ def restore_snapshot(context: Context, snapshot: str, options: StartOptions) -> 
         return run(start_machine(context, kept.plan, replace(options, snapshot=snapshot))).id
 
 
+def thaw_machine(context: Context, machine: str, options: StartOptions) -> str:
+    """Start a machine that goes on from where this one was cooled, under its name; return the new one's id.
+
+    Raises UsageError for a machine that wasn't cooled, or whose snapshot is gone; what `restore_snapshot` raises.
+    """
+    status = registry.find_machine(context.machines, machine).status
+    cooled = [claim for claim in list_snapshots(context) if claim.machine == status.machine and claim.ended_with]
+    if not cooled:
+        raise UsageError(f"nothing is kept of the machine {machine!r} to go on from", hint="mvm snapshot ls")
+    return restore_snapshot(context, cooled[0].id, replace(options, name=options.name or status.name))
+
+
+def fork_machine(context: Context, machine: str, count: int) -> tuple[str | MvmnixError, ...]:
+    """Start `count` machines that go on from where a running one is, which goes on, too.
+
+    Returns the id of each, or why it didn't start. The snapshot that they begin as is removed. Raises as
+    `create_snapshot` does.
+    """
+    snapshot = create_snapshot(context, machine).id
+    try:
+        return tuple(_forked(context, snapshot) for _ in range(count))
+    finally:
+        open_snapshots(context).remove(snapshot)
+
+
+def _forked(context: Context, snapshot: str) -> str | MvmnixError:
+    try:
+        return restore_snapshot(context, snapshot, StartOptions())
+    except MvmnixError as error:
+        return error
+
+
 @contextmanager
 def admit_restored(context: Context, plan: bytes, snapshot: str) -> Iterator[tuple[VerifiedSnapshot, KeptSnapshot]]:
     """The snapshot of this id, and its plan, verified and logged; all that was opened is closed at the end.
 
     Raises RefusedError, once it is in the log; UsageError where there is no such snapshot.
     """
-    tsc, key = TscClock.start(), context.key(Role.HOST).public
+    tsc = TscClock.start()
     with open_snapshots(context).open(snapshot) as kept:
         with context.recorded(plan=Digest.of(plan)):
-            facts = host_facts(backends.find(Backend.QEMU), key, tsc)
-            moment = HostClock(context.nonces, context.frontend.notice).now()
+            facts, moment = _now_here(context, tsc)
             context.read_policy_again()
         with submit_for(context, plan) as submission:
             handed = SnapshotSubmission(kept.bundle, submission)
@@ -90,3 +150,9 @@ def admit_restored(context: Context, plan: bytes, snapshot: str) -> Iterator[tup
             verified = admit_snapshot(handed, policy=policy, journal=journal, clock=lambda: moment, host=facts)
         with verified:
             yield verified, kept
+
+
+def _now_here(context: Context, tsc: TscClock) -> tuple[HostFacts, datetime]:
+    """Return what a snapshot is held against: this host, and the time."""
+    facts = host_facts(backends.find(Backend.QEMU), context.key(Role.HOST).public, tsc)
+    return facts, HostClock(context.nonces, context.frontend.notice).now()

@@ -43,6 +43,7 @@ COMMANDS = {
     ),
     "events": ("mvmnix.cli.commands.events", "events", "Print what happened to machines, and what happens."),
     "exec": ("mvmnix.cli.commands.exec", "exec_", "Run another command in a running machine."),
+    "fork": ("mvmnix.cli.commands.snapshot", "fork", "Start machines that go on from a running one."),
     "help": ("mvmnix.cli.commands.about", "help_", "Print the help of a command."),
     "image": (
         "mvmnix.cli.commands.image",
@@ -98,6 +99,7 @@ COMMANDS = {
         "system",
         "Show the room on the disk that mvm takes, and give back what can be.",
     ),
+    "thaw": ("mvmnix.cli.commands.snapshot", "thaw", "Start a machine that goes on from where one was cooled."),
     "trusted-root": (
         "mvmnix.cli.commands.bundle",
         "trusted_root_",

@@ -90,9 +90,22 @@ def test_a_machine_that_was_cooled_takes_no_memory_and_goes_on(copied: World, ma
     copied.home.mvm("wait", machine)
     assert (states(copied)[machine]["state"], states(copied)[machine]["reason"]) == ("ended", "cooled")
     assert not Path(f"/proc/{hypervisor}").exists()
-    other = done(copied, "restore", snapshot)
+    assert done(copied, "snapshot", "verify", snapshot).startswith(f"verified: snapshot {snapshot}")
+    other = done(copied, "thaw", machine)
     assert count(copied, other) >= seen
     counts_on(copied, other)
+
+
+def test_those_of_a_fork_are_no_twins(copied: World, machine: str) -> None:
+    inside(copied, machine, "echo kept > /tmp/word")
+    others = done(copied, "fork", machine, "-n", "3").split()
+    for each in (machine, *others):
+        counts_on(copied, each)
+        assert inside(copied, each, "cat /tmp/word") == "kept"
+    looks = [inside(copied, each, LOOK).split() for each in (machine, *others)]
+    assert [len({*drawn}) for drawn in zip(*looks, strict=True)] == [4, 4], looks
+    assert json.loads(done(copied, "snapshot", "ls", "--json"))["result"] == []
+    assert copied.home.mvm("audit", "verify").returncode == 0
 
 
 def test_a_plan_that_does_not_grant_it(copied: World, minimal: str, tmp_path: Path) -> None:

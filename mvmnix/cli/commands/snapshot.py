@@ -1,4 +1,6 @@
-"""`mvm snapshot`, `cool`, `restore`: keeps running machines, and starts others that go on from them."""
+"""`mvm snapshot`, `cool`, `thaw`, `restore`, `fork`: keeps running machines, and starts others that go on from them."""
+
+from typing import Final
 
 import click
 
@@ -6,16 +8,24 @@ from mvmnix.api import (
     SnapshotClaim,
     StartOptions,
     create_snapshot,
+    fork_machine,
+    inspect_snapshot,
     list_snapshots,
     open_context,
     put_in_order,
     remove_snapshots,
     restore_snapshot,
+    thaw_machine,
+    verify_snapshot_here,
 )
-from mvmnix.cli.completers import running_machine
+from mvmnix.cli.completers import ended_machine, running_machine
 from mvmnix.cli.options.output_format import OutputFormat, format_options
-from mvmnix.cli.output import MIB, TERMINAL, table
+from mvmnix.cli.output import MIB, TERMINAL, answer, json_option, table, tell
+from mvmnix.errors import MvmnixError
 from mvmnix.formats.strict import show_time
+
+#: Machines that one `mvm fork` starts, at most: each has its plan's memory.
+_MOST_FORKS: Final = 64
 
 
 @click.group()
@@ -63,6 +73,30 @@ def _row(claim: SnapshotClaim) -> tuple[str, ...]:
 
 
 @snapshot.command()
+@click.argument("snapshot", metavar="SNAPSHOT")
+def inspect(snapshot: str) -> None:
+    """Print what the statement of SNAPSHOT says, as JSON. Nothing of it is verified."""
+    with open_context(TERMINAL) as context:
+        answer("snapshot", inspect_snapshot(context, snapshot))
+
+
+@snapshot.command()
+@click.argument("snapshot", metavar="SNAPSHOT")
+@json_option
+def verify(snapshot: str, as_json: bool) -> None:
+    """Verify SNAPSHOT and its plan as a restore does, its memory included; nothing is started.
+
+    Says why it would be refused, with exit code 126.
+    """
+    with open_context(TERMINAL) as context:
+        steps = verify_snapshot_here(context, snapshot)
+    if as_json:
+        answer("verification", {"verified": True, "snapshot": snapshot, "steps": [step.record for step in steps]})
+    else:
+        click.echo(f"verified: snapshot {snapshot}, by {len(steps)} steps, and the memory that it is about")
+
+
+@snapshot.command()
 @click.argument("snapshots", nargs=-1, required=True, metavar="SNAPSHOT...")
 def rm(snapshots: tuple[str, ...]) -> None:
     """Remove each SNAPSHOT, by its id, its key first. Machines that went on from it stay. Prints its id."""
@@ -76,10 +110,44 @@ def rm(snapshots: tuple[str, ...]) -> None:
 def cool(machine: str) -> None:
     """Take a snapshot of the running MACHINE, by id or name, and end it; print the snapshot's id.
 
-    It holds no memory then. `mvm restore` starts a machine that goes on from there.
+    It holds no memory then. `mvm thaw MACHINE` starts one that goes on from there.
     """
     with open_context(TERMINAL) as context:
         click.echo(create_snapshot(context, machine, ends=True).id)
+
+
+@click.command()
+@click.argument("machine", shell_complete=ended_machine)
+@click.option("--name", default="", help="A name for the machine. Default: the one that it had.")
+def thaw(machine: str, name: str) -> None:
+    """Start a machine that goes on from where MACHINE was cooled, in the background, and print its id.
+
+    It is `mvm restore` of the snapshot that MACHINE ended with.
+    """
+    with open_context(TERMINAL) as context:
+        put_in_order(context.roots, context.machines, TERMINAL)
+        click.echo(thaw_machine(context, machine, StartOptions(name=name)))
+
+
+@click.command()
+@click.argument("machine", shell_complete=running_machine)
+@click.option("--count", "-n", type=click.IntRange(1, _MOST_FORKS), default=1, show_default=True, help="How many.")
+def fork(machine: str, count: int) -> int:
+    """Start machines that go on from where the running MACHINE is, which goes on, too. Prints the id of each.
+
+    Each passes the gate, is logged and has entropy of its own. Where some don't start, the exit code is that of the
+    first.
+    """
+    with open_context(TERMINAL) as context:
+        put_in_order(context.roots, context.machines, TERMINAL)
+        outcomes = fork_machine(context, machine, count)
+    codes = list[int]()
+    for each in outcomes:
+        if isinstance(each, MvmnixError):
+            codes.append(tell(each))
+        else:
+            click.echo(each)
+    return codes[0] if codes else 0
 
 
 @click.command()

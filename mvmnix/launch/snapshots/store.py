@@ -65,10 +65,14 @@ class KeptSnapshot:
 
 @dataclass(frozen=True, slots=True)
 class ListedSnapshot:
-    """A snapshot in a listing: the statement's bundle, b"" where it can't be read; bytes of the sealed file."""
+    """A snapshot in a listing: the statement's bundle, and the plan's, b"" where one can't be read.
+
+    `size` is the sealed file's, in bytes.
+    """
 
     id: str
     bundle: bytes
+    plan: bytes
     size: int
 
 
@@ -373,14 +377,16 @@ def _hold(home: Directory) -> None:
 
 
 def _listed(snapshot: str, home: Directory) -> ListedSnapshot:
-    bundle, size = b"", 0
+    bundle, plan, size = b"", b"", 0
     with suppress(FileNotFoundError, UnreadableError):
         bundle = home.read(BUNDLE_FILE, _BUNDLE_LIMIT)
+    with suppress(FileNotFoundError, UnreadableError):
+        plan = home.read(PLAN_FILE, _BUNDLE_LIMIT)
     with suppress(FileNotFoundError):
         fd = home.open_file(SEALED_FILE)
         size = os.fstat(fd).st_size
         os.close(fd)
-    return ListedSnapshot(snapshot, bundle, size)
+    return ListedSnapshot(snapshot, bundle, plan, size)
 
 
 def _damaged(snapshot: str, why: str) -> RefusedError:

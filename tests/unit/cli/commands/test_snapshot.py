@@ -1,0 +1,144 @@
+"""`mvm snapshot`, `cool`, `thaw`, `restore`, `fork`, with a hypervisor that does nothing."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from mvmnix.errors import ReasonCode
+from mvmnix.vmm.tsc import TscClock
+from tests.patience import until
+from tests.unit.cli.station import Station
+from tests.unit.launch.fake_hypervisor import Scenario
+
+#: What the image offers, and what the plan grants.
+OFFERED = ["copy", "exec", "shell", "snapshot"]
+GRANTED = ("--verb", "exec", "--verb", "snapshot")
+
+
+@pytest.fixture
+def saving(settled: Station, monkeypatch: pytest.MonkeyPatch) -> Station:
+    """A user whose hypervisor saves guests, and whose host's counter is always measured the same."""
+    monkeypatch.setattr(TscClock, "khz", lambda _: 2_000_000)
+    settled.hypervisor(restored=Scenario.BOOTS)
+    return settled
+
+
+@pytest.fixture
+def web(saving: Station) -> str:
+    """The id of a machine that runs."""
+    return started(saving)
+
+
+def started(station: Station, *words: str) -> str:
+    said = station.mvm("run", "-d", "--name", "web", *GRANTED, *words, station.flake(verbs=OFFERED), "--", "linger")
+    assert said.code == 0, said.err
+    return said.out.strip()
+
+
+def done(station: Station, *words: str) -> str:
+    said = station.mvm(*words)
+    assert said.code == 0, said.err
+    return said.out.strip()
+
+
+def listed(station: Station) -> list[dict[str, object]]:
+    return list(station.mvm("snapshot", "ls", "--json").answer("snapshots"))
+
+
+def running(station: Station) -> set[str]:
+    return {each["id"] for each in station.mvm("ps", "--json").answer("machines")}
+
+
+def ended(station: Station, machine: str) -> object:
+    until(lambda: machine not in running(station))
+    return station.mvm("inspect", machine).answer("machine")["ended"]
+
+
+def flip(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.chmod(0o600)
+    path.write_bytes(data)
+
+
+def test_one_is_taken_shown_verified_and_removed(saving: Station, web: str) -> None:
+    snapshot = done(saving, "snapshot", "create", "web")
+    (line,) = listed(saving)
+    assert (line["id"], line["machine"], line["machineEnded"], line["parent"]) == (snapshot, web, False, "")
+    assert snapshot in done(saving, "snapshot", "ls")
+    claim = saving.mvm("snapshot", "inspect", snapshot).answer("snapshot")
+    assert (claim["id"], claim["machine"], claim["sealed"]["bytes"]) == (snapshot, web, line["size"])
+    before = saving.mvm("audit", "tail").out
+    assert done(saving, "snapshot", "verify", snapshot).startswith(f"verified: snapshot {snapshot}, by ")
+    verification = saving.mvm("snapshot", "verify", snapshot, "--json").answer("verification")
+    assert [step["verifier"] for step in verification["steps"]] == ["signature"] * 5 + ["snapshot"] * 12
+    assert saving.mvm("audit", "tail").out == before, "nothing of it is logged"
+    other = done(saving, "restore", snapshot, "--name", "other")
+    assert running(saving) == {web, other}
+    assert done(saving, "snapshot", "rm", snapshot) == snapshot
+    assert listed(saving) == []
+    for words in (("inspect",), ("verify",), ("rm",)):
+        assert saving.mvm("snapshot", *words, snapshot).code == 2
+    assert saving.mvm("restore", snapshot).code == 2
+    done(saving, "kill", web, other)
+
+
+@pytest.mark.parametrize("file", ["memory.sealed", "key.wrapped", "plan.json", "snapshot.json"])
+def test_verify_says_what_a_restore_would(saving: Station, web: str, file: str) -> None:
+    snapshot = done(saving, "snapshot", "create", "web")
+    flip(saving.state / "snapshots" / snapshot / file)
+    verified, restored = (saving.mvm(*words, snapshot) for words in (("snapshot", "verify"), ("restore",)))
+    assert (verified.code, restored.code) == (126, 126), (verified.err, restored.err)
+    assert restored.err.endswith(verified.err), "what is said before is of the machine that would start"
+    assert running(saving) == {web}
+    done(saving, "kill", web)
+
+
+def test_a_cooled_machine_is_thawed_under_its_name(saving: Station, web: str) -> None:
+    assert saving.mvm("thaw", "web").code == 2, "it runs"
+    snapshot = done(saving, "cool", "web")
+    assert ended(saving, web) == "cooled"
+    other = done(saving, "thaw", "web")
+    (machine,) = saving.mvm("ps", "--json").answer("machines")
+    assert (machine["id"], machine["name"]) == (other, "web")
+    assert [line["id"] for line in listed(saving)] == [snapshot], "it is kept until it is removed"
+    again = done(saving, "thaw", web, "--name", "again")
+    assert running(saving) == {other, again}
+    done(saving, "kill", other, again)
+
+
+def test_a_fork_is_admitted_once_for_each_and_leaves_no_snapshot(saving: Station, web: str) -> None:
+    ids = done(saving, "fork", "web", "-n", "3").split()
+    assert len({*ids}) == 3
+    assert running(saving) == {web, *ids}
+    assert listed(saving) == []
+    log = [json.loads(line) for line in saving.mvm("audit", "tail", "-n", "100").out.splitlines()]
+    assert [record["kind"] for record in log[-7:]] == ["snapshot", *["admission", "start"] * 3]
+    done(saving, "kill", web, *ids)
+
+
+def test_a_machine_of_a_plan_for_once_is_not_forked_and_thawed_once(saving: Station, tmp_path: Path) -> None:
+    plan, signed = str(tmp_path / "plan.json"), str(tmp_path / "signed.json")
+    reference = saving.flake(verbs=OFFERED)
+    done(saving, "plan", "create", "--single-use", *GRANTED, "-o", plan, reference, "--", "linger")
+    done(saving, "plan", "sign", plan, "-o", signed)
+    web = done(saving, "launch", "--detach", "--name", "web", signed)
+    said = saving.mvm("fork", "web", "-n", "2")
+    assert (said.code, said.err.count(f"refused [{ReasonCode.SNAPSHOT_FORBIDDEN}]")) == (126, 2), said.err
+    assert (running(saving), listed(saving)) == ({web}, [])
+    done(saving, "cool", "web")
+    assert ended(saving, web) == "cooled"
+    other = done(saving, "thaw", web)
+    done(saving, "kill", other)
+    assert f"refused [{ReasonCode.REPLAY}]" in saving.mvm("thaw", web).err
+
+
+def test_its_image_is_kept_as_long_as_its_plan_starts_machines(saving: Station, web: str) -> None:
+    snapshot = done(saving, "cool", "web")
+    assert ended(saving, web) == "cooled"
+    said = saving.mvm("image", "rm", saving.mvm("image", "ls", "--json").answer("images")[-1]["manifest"])
+    assert (said.code, f"needed by the snapshot {snapshot}" in said.err) == (2, True), said.err
+    done(saving, "snapshot", "rm", snapshot)
+    done(saving, "image", "prune", "--all")
+    assert [each["name"] for each in saving.mvm("image", "ls", "--json").answer("images")] == ["builder"]
