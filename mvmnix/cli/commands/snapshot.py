@@ -131,7 +131,7 @@ def thaw(machine: str, name: str) -> None:
 
 @click.command()
 @click.argument("machine", shell_complete=running_machine)
-@click.option("--count", "-n", type=click.IntRange(1, _MOST_FORKS), default=1, show_default=True, help="How many.")
+@click.option("-n", "count", type=click.IntRange(1, _MOST_FORKS), default=1, show_default=True, help="How many.")
 def fork(machine: str, count: int) -> int:
     """Start machines that go on from where the running MACHINE is, which goes on, too. Prints the id of each.
 
