@@ -7,7 +7,7 @@ _MODULES = {
     "plan.data_disk": ("DataDisk",),
     "sdk.blocking": ("Files", "Sandbox", "initialize"),
     "sdk.blocking_commands": ("Process", "Reader", "Stream", "Writer"),
-    "sdk.blocking_images": ("Audit", "Image", "Plan", "Pool", "verify"),
+    "sdk.blocking_images": ("Audit", "Image", "Plan", "Pool", "Snapshot", "verify"),
     "sdk.images": ("AuditReport", "Verdict"),
     "sdk.errors": (
         *("Cause", "CommandFailed", "Error", "FileExists", "FileFailed", "FileForbidden", "FileIsDirectory"),

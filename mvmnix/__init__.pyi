@@ -13,6 +13,7 @@ from mvmnix.sdk.blocking_images import Audit as Audit
 from mvmnix.sdk.blocking_images import Image as Image
 from mvmnix.sdk.blocking_images import Plan as Plan
 from mvmnix.sdk.blocking_images import Pool as Pool
+from mvmnix.sdk.blocking_images import Snapshot as Snapshot
 from mvmnix.sdk.blocking_images import verify as verify
 from mvmnix.sdk.errors import Cause as Cause
 from mvmnix.sdk.errors import CommandFailed as CommandFailed
@@ -98,6 +99,7 @@ __all__ = [
     "Secret",
     "SetupMissing",
     "Share",
+    "Snapshot",
     "Stream",
     "Template",
     "TimedOut",

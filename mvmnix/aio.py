@@ -15,12 +15,13 @@ from mvmnix.launch.control.drivers import Steps
 from mvmnix.launch.copy.records import CopyLimits
 from mvmnix.machines.network_log import LoggedEvent, MissingEvents
 from mvmnix.machines.receipt import Receipt
-from mvmnix.sdk import commands, files, logs, sandbox
+from mvmnix.sdk import commands, files, logs, sandbox, snapshots
 from mvmnix.sdk.arguments import check_methods
 from mvmnix.sdk.asyncio_commands import Process, Reader, Stream, Writer, begin_process
 from mvmnix.sdk.asyncio_drive import run
-from mvmnix.sdk.asyncio_images import Audit, Image, Plan, Pool, verify
+from mvmnix.sdk.asyncio_images import Audit, Image, Plan, Pool, Snapshot, verify
 from mvmnix.sdk.commands import CommandOptions, ExecOptions
+from mvmnix.sdk.errors import Error
 from mvmnix.sdk.machine import AttachedMachine, Machine, OwnMachine
 from mvmnix.sdk.preparation import SandboxOptions, Source
 from mvmnix.sdk.results import LogPiece, MachineEnd, MachineInfo, Result
@@ -36,6 +37,7 @@ __all__ = [
     "Process",
     "Reader",
     "Sandbox",
+    "Snapshot",
     "Stream",
     "Writer",
     "initialize",
@@ -148,6 +150,25 @@ class Sandbox:
         )
 
     @classmethod
+    def restore(
+        cls, snapshot: str, *, name: str = "", private_launcher: bool = False, keep: bool = False
+    ) -> "Opener[Self]":
+        """Start a machine that goes on from a snapshot (Preview); the gate verifies it, and its plan anew.
+
+        Args:
+            snapshot: Its id.
+            name: As for `run`; so are `private_launcher` and `keep`.
+            private_launcher: As for `run`.
+            keep: As for `run`.
+
+        Raises:
+            NotFound: There is no such snapshot.
+            NotVerified, PolicyRefused: It, or its plan, counts no more.
+
+        """
+        return Opener(lambda: cls._of(snapshots.restore(snapshot, name, private=private_launcher, keep=keep)))
+
+    @classmethod
     def attach(cls, machine: str) -> "Opener[Self]":
         """Find a running machine by its name or id; leaving it ends nothing. Raises NotFound."""
         return Opener(lambda: cls._of(sandbox.attach(machine)))
@@ -256,6 +277,33 @@ class Sandbox:
     async def resume(self) -> None:
         """Have the guest go on. Raises InvalidArgument where it does."""
         await run(sandbox.set_paused(self._machine, paused=False))
+
+    async def snapshot(self) -> Snapshot:
+        """Take a snapshot of the machine (Preview), which goes on; its commands stand still meanwhile.
+
+        Raises NotGranted without the verb snapshot, PolicyRefused for a machine that can't have one.
+        """
+        return Snapshot(*snapshots.facts(await run(snapshots.take(self._machine, ends=False))))
+
+    async def cool(self) -> Snapshot:
+        """Take a snapshot as `snapshot` does, and end the machine with it: it takes no memory then."""
+        return Snapshot(*snapshots.facts(await run(snapshots.take(self._machine, ends=True))))
+
+    async def fork(self, count: int) -> tuple[Self | Error, ...]:
+        """Start machines that go on from where this one is (Preview), which goes on, too.
+
+        Args:
+            count: How many, 1 to 64.
+
+        Returns:
+            Each machine, to be left like one of `run`, or the error for which it didn't start.
+
+        Raises:
+            NotGranted, PolicyRefused: As `snapshot`; no machine was started.
+
+        """
+        made = await run(snapshots.fork(self._machine, count))
+        return tuple(each if isinstance(each, Error) else type(self)(each) for each in made)
 
     async def extend(self, seconds: float) -> None:
         """Have the machine end in so many seconds, unless this is called again; not later than its `timeout`.

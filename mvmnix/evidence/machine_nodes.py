@@ -216,8 +216,11 @@ def _receipt(stored: StoredMachine, judge: Judge) -> Node:
     facts = (*signing(authentic), *_observed(found))
     verdict = _receipt_verdict(stored, found, digest)
     seen = found.observed
-    start = "cold" if seen.template is None else f"warm (template of the machine {seen.template})"
-    name = f"of {seen.machine}, start: {start}"
+    name = f"of {seen.machine}, start: {seen.start}"
+    if seen.template is not None:
+        name += f" (template of the machine {seen.template})"
+    if seen.snapshot is not None:
+        name += f" (snapshot {seen.snapshot})"
     return Node("receipt", NodeKind.RECEIPT, name, verdict, str(digest), authentic.signer.name, facts)
 
 

@@ -142,6 +142,13 @@ class Observed:
     network: NetworkUse | None = None
     #: The machine that left the template from which this one started; None for one that booted.
     template: str | None = None
+    #: The digest of the signed statement of the snapshot from which this one went on; None for another start.
+    snapshot: Digest | None = None
+
+    @property
+    def start(self) -> str:
+        """How its guest began: cold, warm or restored."""
+        return "restored" if self.snapshot is not None else "cold" if self.template is None else "warm"
 
     @property
     def boundary(self) -> Boundary:
@@ -228,9 +235,11 @@ def _observed_value(it: Observed) -> Mapping[str, object]:
         value["diagnoses"] = [one.value() for one in it.diagnoses]
     if it.network is not None:
         value["network"] = it.network.value()
-    value["start"] = "cold" if it.template is None else "warm"
+    value["start"] = it.start
     if it.template is not None:
         value["template"] = it.template
+    if it.snapshot is not None:
+        value["snapshot"] = it.snapshot.hex
     if it.ready is not None:
         value["readyOn"] = strict.show_time(it.ready)
     if it.corruption is not None:
@@ -251,6 +260,7 @@ def _parse(record: strict.Record, subjects: tuple[Subject, ...]) -> Receipt:
 
 def _observed(record: strict.Record) -> Observed:
     boundary = record.choice("boundary", Boundary)
+    template, snapshot = _origin(record)
     found = Observed(
         machine=record.text("machine", _MACHINE),
         started=record.time("startedOn"),
@@ -270,20 +280,23 @@ def _observed(record: strict.Record) -> Observed:
         shares=record.each("shares", ShareRecord.read, MOST_SHARES) if record.has("shares") else (),
         diagnoses=record.each("diagnoses", Diagnosis.read, MOST_BOOTS) if record.has("diagnoses") else (),
         network=record.child("network", NetworkUse.read) if record.has("network") else None,
-        template=_template(record),
+        template=template,
+        snapshot=snapshot,
     )
     if boundary is not found.boundary:
         raise ValueError(f"its boundary is {str(boundary)!r}, and with that backend and accelerator it was another one")
     return found
 
 
-def _template(record: strict.Record) -> str | None:
-    """The template's machine, which a warm start has alone; receipts of before there were any say nothing of it."""
-    start = record.text("start", "cold|warm") if record.has("start") else "cold"
+def _origin(record: strict.Record) -> tuple[str | None, Digest | None]:
+    """What the guest went on from, a template's machine or a snapshot; receipts of before there were any name none."""
+    start = record.text("start", "cold|warm|restored") if record.has("start") else "cold"
     template = record.text("template", _MACHINE) if record.has("template") else None
-    if (start == "warm") != (template is not None):
-        raise ValueError("a warm start names the machine that left its template, and no other start does")
-    return template
+    snapshot = record.digest("snapshot") if record.has("snapshot") else None
+    if (start == "warm", start == "restored") != (template is not None, snapshot is not None):
+        why = "a warm start names the machine that left its template, a restored one its snapshot, and no other does"
+        raise ValueError(why)
+    return template, snapshot
 
 
 def _backend(record: strict.Record) -> Backend:

@@ -125,6 +125,7 @@ def _start(receipt: Receipt, start: SealedRecord | None) -> Iterator[str]:
         "time": (strict.show_time(observed.started), strict.show_time(record.time)),
         "provenance": (receipt.provenance, record.digests.get("provenance")),
         "image": (image, {name: record.digests.get(name) for name in image}),
+        "snapshot": (observed.snapshot, record.digests.get("snapshot")),
         "network": (NO_NETWORK if observed.network is None else observed.network.rules, record.digests.get("network")),
     }
     yield from _differing("start", pairs)

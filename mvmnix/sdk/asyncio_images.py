@@ -10,7 +10,7 @@ from mvmnix.api.verify.trust_choice import TrustChoice
 from mvmnix.audit.reading import SealedRecord
 from mvmnix.plan import plan as plans
 from mvmnix.provenance.verify.requirements import Requirements
-from mvmnix.sdk import images, pools
+from mvmnix.sdk import images, pools, snapshots
 from mvmnix.sdk.arguments import check_methods, checking
 from mvmnix.sdk.asyncio_drive import run
 from mvmnix.sdk.drive import work
@@ -18,6 +18,7 @@ from mvmnix.sdk.images import AuditReport, Verdict
 from mvmnix.sdk.pools import PoolFacts
 from mvmnix.sdk.preparation import ImageFacts, SandboxOptions, Source
 from mvmnix.sdk.results import Template
+from mvmnix.sdk.snapshots import SnapshotFacts
 from mvmnix.words import Words
 
 
@@ -155,6 +156,23 @@ class Pool(PoolFacts):
 
         """
         await run(pools.remove(images))
+
+
+@check_methods
+class Snapshot(SnapshotFacts):
+    """A snapshot that is kept here (Preview): `Sandbox.restore(snapshot.id)` goes on from it."""
+
+    __slots__ = ()
+
+    @classmethod
+    async def list(cls) -> tuple[Self, ...]:
+        """Return the snapshots that are kept, the newest first."""
+        return tuple(cls(*snapshots.facts(each)) for each in await run(snapshots.list_kept()))
+
+    @staticmethod
+    async def remove(snapshot: str) -> None:
+        """Remove a snapshot, its key first; machines that went on from it stay. Raises NotFound."""
+        await run(snapshots.remove(snapshot))
 
 
 @check_methods

@@ -9,11 +9,13 @@ from mvmnix.launch.agent.file_entries import FileEntry
 from mvmnix.launch.copy.records import CopyLimits
 from mvmnix.machines.network_log import LoggedEvent, MissingEvents
 from mvmnix.machines.receipt import Receipt
-from mvmnix.sdk import commands, files, logs, sandbox
+from mvmnix.sdk import commands, files, logs, sandbox, snapshots
 from mvmnix.sdk.arguments import check_methods
 from mvmnix.sdk.blocking_commands import Process, Stream
+from mvmnix.sdk.blocking_images import Snapshot
 from mvmnix.sdk.commands import CommandOptions, ExecOptions
 from mvmnix.sdk.drive import run
+from mvmnix.sdk.errors import Error
 from mvmnix.sdk.machine import AttachedMachine, Machine, OwnMachine
 from mvmnix.sdk.preparation import SandboxOptions, Source
 from mvmnix.sdk.results import LogPiece, MachineEnd, MachineInfo, Result
@@ -96,6 +98,23 @@ class Sandbox:
         """
         started = sandbox.launch(plan, name, image=image, vsa=vsa, private=private_launcher, keep=keep)
         return cls(run(started))
+
+    @classmethod
+    def restore(cls, snapshot: str, *, name: str = "", private_launcher: bool = False, keep: bool = False) -> Self:
+        """Start a machine that goes on from a snapshot (Preview); the gate verifies it, and its plan anew.
+
+        Args:
+            snapshot: Its id.
+            name: As for `run`; so are `private_launcher` and `keep`.
+            private_launcher: As for `run`.
+            keep: As for `run`.
+
+        Raises:
+            NotFound: There is no such snapshot.
+            NotVerified, PolicyRefused: It, or its plan, counts no more.
+
+        """
+        return cls(run(snapshots.restore(snapshot, name, private=private_launcher, keep=keep)))
 
     @classmethod
     def attach(cls, machine: str) -> Self:
@@ -199,6 +218,33 @@ class Sandbox:
     def resume(self) -> None:
         """Have the guest go on. Raises InvalidArgument where it does."""
         run(sandbox.set_paused(self._machine, paused=False))
+
+    def snapshot(self) -> Snapshot:
+        """Take a snapshot of the machine (Preview), which goes on; its commands stand still meanwhile.
+
+        Raises NotGranted without the verb snapshot, PolicyRefused for a machine that can't have one.
+        """
+        return Snapshot(*snapshots.facts(run(snapshots.take(self._machine, ends=False))))
+
+    def cool(self) -> Snapshot:
+        """Take a snapshot as `snapshot` does, and end the machine with it: it takes no memory then."""
+        return Snapshot(*snapshots.facts(run(snapshots.take(self._machine, ends=True))))
+
+    def fork(self, count: int) -> tuple[Self | Error, ...]:
+        """Start machines that go on from where this one is (Preview), which goes on, too.
+
+        Args:
+            count: How many, 1 to 64.
+
+        Returns:
+            Each machine, to be left like one of `run`, or the error for which it didn't start.
+
+        Raises:
+            NotGranted, PolicyRefused: As `snapshot`; no machine was started.
+
+        """
+        made = run(snapshots.fork(self._machine, count))
+        return tuple(each if isinstance(each, Error) else type(self)(each) for each in made)
 
     def extend(self, seconds: float) -> None:
         """Have the machine end in so many seconds, unless this is called again; not later than its `timeout`.

@@ -10,13 +10,14 @@ from mvmnix.api.verify.trust_choice import TrustChoice
 from mvmnix.audit.reading import SealedRecord
 from mvmnix.plan import plan as plans
 from mvmnix.provenance.verify.requirements import Requirements
-from mvmnix.sdk import images, pools
+from mvmnix.sdk import images, pools, snapshots
 from mvmnix.sdk.arguments import check_methods, checking
 from mvmnix.sdk.drive import run, work
 from mvmnix.sdk.images import AuditReport, Verdict
 from mvmnix.sdk.pools import PoolFacts
 from mvmnix.sdk.preparation import ImageFacts, SandboxOptions, Source
 from mvmnix.sdk.results import Template
+from mvmnix.sdk.snapshots import SnapshotFacts
 from mvmnix.words import Words
 
 
@@ -154,6 +155,23 @@ class Pool(PoolFacts):
 
         """
         run(pools.remove(images))
+
+
+@check_methods
+class Snapshot(SnapshotFacts):
+    """A snapshot that is kept here (Preview): `Sandbox.restore(snapshot.id)` goes on from it."""
+
+    __slots__ = ()
+
+    @classmethod
+    def list(cls) -> tuple[Self, ...]:
+        """Return the snapshots that are kept, the newest first."""
+        return tuple(cls(*snapshots.facts(each)) for each in run(snapshots.list_kept()))
+
+    @staticmethod
+    def remove(snapshot: str) -> None:
+        """Remove a snapshot, its key first; machines that went on from it stay. Raises NotFound."""
+        run(snapshots.remove(snapshot))
 
 
 @check_methods

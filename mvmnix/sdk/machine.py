@@ -182,6 +182,10 @@ class OwnMachine:
         """Have it go on without this process."""
         yield from self._running.detach()
 
+    def hang_up(self) -> None:
+        """Have it end, without waiting for that."""
+        self._running.close()
+
 
 class AttachedMachine:
     """A machine that goes on without this process."""

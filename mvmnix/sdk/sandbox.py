@@ -59,27 +59,31 @@ def run(source: Source, name: str, options: SandboxOptions, *, private: bool, ke
     if named := [each.name for each in wanted.secrets if each.target is SecretTarget.VARIABLE]:
         why = f"{', '.join(named)}: a secret is a variable of the plan's own command alone, which a sandbox doesn't run"
         raise InvalidArgument(why, hint='Secret.env("TOKEN"): commands find it in /run/secrets/TOKEN')
-    start = StartOptions(mode=Mode.HELD, name=name, private=private, retention=_retention(keep))
+    start = StartOptions(mode=Mode.HELD, name=name, private=private, retention=retention(keep=keep))
 
     def prepare(stack: ExitStack) -> Prepared:
         return prepare_source(source_of(source), wanted, stack)
 
-    return (yield from _start(prepare, start))
+    return (yield from start_prepared(prepare, start))
 
 
 def launch(
     plan: str | os.PathLike[str], name: str, *, image: str, vsa: str, private: bool, keep: bool
 ) -> Steps[OwnMachine]:
     """Start a machine from a signed plan. Raises SetupMissing, NotVerified, PolicyRefused, InvalidArgument."""
-    start = StartOptions(mode=Mode.HELD, name=name, private=private, retention=_retention(keep), image=image, vsa=vsa)
-    return (yield from _start(partial(prepare_launch, os.fspath(plan)), start))
+    start = StartOptions(
+        mode=Mode.HELD, name=name, private=private, retention=retention(keep=keep), image=image, vsa=vsa
+    )
+    return (yield from start_prepared(partial(prepare_launch, os.fspath(plan)), start))
 
 
-def _retention(keep: bool) -> Retention:
+def retention(*, keep: bool) -> Retention:
+    """Return how long what is written about a program's machine is kept after its end."""
     return Retention.ALWAYS if keep else Retention.LAST
 
 
-def _start(prepare: Callable[[ExitStack], Prepared], options: StartOptions) -> Steps[OwnMachine]:
+def start_prepared(prepare: Callable[[ExitStack], Prepared], options: StartOptions) -> Steps[OwnMachine]:
+    """Start a machine from a plan that `prepare` finds or signs in a worker; it is this program's."""
     opened = WorkerStack()
     try:
         prepared = yield from work(partial(opened.run, prepare))

@@ -367,6 +367,7 @@ def _receipt(observations: RunObservations, reason: EndReason, corruption: Corru
         diagnoses=observations.diagnoses,
         network=_network(observations),
         template=None if observations.template is None else observations.template.machine,
+        snapshot=None if observations.snapshot is None else observations.snapshot.statement,
     )
     receipt = Receipt(
         subjects=observations.plan.plan.subjects,

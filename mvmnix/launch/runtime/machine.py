@@ -233,10 +233,10 @@ class Machine:
 
     @property
     def has_command(self) -> bool:
-        """Whether `run` has the plan's command to run, or one that goes on."""
-        channel = self._guest.channel
-        is_planned = self._config is not None and self._config.workload is not None
-        return is_planned and (channel.run_goes_on or not channel.has_run)
+        """Whether `run` has the plan's command to run; in a restored guest, one that goes on: none is begun there."""
+        if self._observations.snapshot is not None:
+            return self._guest.channel.run_goes_on
+        return self._config is not None and self._config.workload is not None
 
     def finish(self, command: Command) -> ExitStatus:
         """Wait for the end of what stands for the plan's command: the receipt has it as the workload's."""

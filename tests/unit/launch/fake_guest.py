@@ -122,7 +122,7 @@ class _Process:
 class FakeGuest:
     """Speaks the protocol of docs/channel.md on `sock` until the host hangs up or shuts it down.
 
-    `restored` is the configuration of one that stands frozen, as it was saved: the plan's command runs in it.
+    `restored` is the configuration of one that stands frozen, as it was saved; `runs`: the plan's command runs in it.
     """
 
     def __init__(
@@ -132,10 +132,12 @@ class FakeGuest:
         *,
         root: Path = _NO_FILES,
         restored: GuestConfig | None = None,
+        runs: bool = True,
     ) -> None:
         #: What file operations see.
         self.files = FakeFiles(root)
         self.config = restored
+        self._runs = runs
         #: Whether commands stand, what each THAW said, and why they can't be frozen, where they can't.
         self.is_frozen = restored is not None
         self.thaws: list[Thaw] = []
@@ -177,7 +179,7 @@ class FakeGuest:
         try:
             if not self.is_frozen:
                 self._say(Hello(PROTOCOL_VERSION, AGENT, "0.0"))
-            elif self.config is not None and self.config.workload is not None:
+            elif self._runs and self.config is not None and self.config.workload is not None:
                 work = self.config.workload
                 self._processes[1] = _Process(work, self._programs[work.argv[0].rpartition("/")[2]])
             while self._turn():
@@ -244,6 +246,11 @@ class FakeGuest:
             case _:
                 self._to_peer(frame)
         return True
+
+    @property
+    def runs_command(self) -> bool:
+        """Whether the plan's command runs."""
+        return 1 in self._processes
 
     def _freeze(self, frame: Freeze | Thaw) -> None:
         if isinstance(frame, Thaw):

@@ -222,6 +222,7 @@ class _Fake:
         self.restored = threading.Event()
         #: What a guest that goes on from a snapshot was told before.
         self.config: GuestConfig | None = None
+        self.runs = False
         self.scenario = Scenario.BOOTS
         self.channel, self.console, self.monitor = (socket.socket(fileno=fd) for fd in (channel, console, monitor))
         self.disk = disk
@@ -260,7 +261,8 @@ class _Fake:
         """As QEMU does: the guest stands still once all is written."""
         config = self.guest.config
         os.pwrite(self.memory, MEMORY, 0)
-        os.write(self.saves, STATE if config is None else STATE + Config(config).payload())
+        runs = b"runs" if self.guest.runs_command else b"idle"
+        os.write(self.saves, STATE if config is None else STATE + runs + Config(config).payload())
         self.progress("active")
         self.going.clear()
         self.event("STOP")
@@ -273,7 +275,7 @@ class _Fake:
         if not state.startswith(STATE) or os.pread(self.memory, len(MEMORY), 0) != MEMORY:
             os._exit(1)
         told = state.removeprefix(STATE)
-        self.config = read_config(told) if told else None
+        self.runs, self.config = told[:4] == b"runs", read_config(told[4:]) if told else None
         self.event("RESUME")
         self.progress("completed")
         self.restored.set()
@@ -431,7 +433,9 @@ class _Fake:
             Scenario.BLOCKED: _Blocked,
         }
         usual = _Restored if self.state >= 0 and scenario is not Scenario.REPEATS else _Guest
-        guest = kinds.get(scenario, usual)(self.channel, self.programs(), root=self.root, restored=self.config)
+        guest = kinds.get(scenario, usual)(
+            self.channel, self.programs(), root=self.root, restored=self.config, runs=self.runs
+        )
         if isinstance(guest, _Woken):
             guest.configured = self.configured
         self.guest = guest

@@ -46,6 +46,7 @@ PANIC = Diagnosis(diagnosis_file(1), StallReason.PANICKED, Digest.of(b""))
         replace(RECEIPT, observed=replace(OBSERVED, usage=None, console_bytes=0)),
         replace(RECEIPT, observed=replace(OBSERVED, shares=SHARES)),
         replace(RECEIPT, observed=replace(OBSERVED, template="0123456789ab")),
+        replace(RECEIPT, observed=replace(OBSERVED, snapshot=Digest.of(b"snapshot"))),
         replace(RECEIPT, observed=replace(OBSERVED, ready=None, firmware=(), additions=())),
         replace(RECEIPT, observed=replace(OBSERVED, additions=OBSERVED.additions[:1])),
         replace(RECEIPT, observed=replace(OBSERVED, diagnoses=DIAGNOSES)),
@@ -83,15 +84,21 @@ def test_what_held_the_guest(backend: Backend, accelerator: Acceleration, bounda
 
 
 WARM = replace(RECEIPT, observed=replace(OBSERVED, template="0123456789ab"))
+RESTORED = replace(RECEIPT, observed=replace(OBSERVED, snapshot=Digest.of(b"snapshot")))
 
 
 @pytest.mark.parametrize(
-    ("it", "start"), [(RECEIPT, {"start": "cold"}), (WARM, {"start": "warm", "template": "0123456789ab"})]
+    ("it", "start"),
+    [
+        (RECEIPT, {"start": "cold"}),
+        (WARM, {"start": "warm", "template": "0123456789ab"}),
+        (RESTORED, {"start": "restored", "snapshot": Digest.of(b"snapshot").hex}),
+    ],
 )
 def test_how_it_started(it: Receipt, start: dict[str, str]) -> None:
     said = receipt.receipt_statement(it).predicate["observedByHost"]
     assert isinstance(said, dict)
-    assert {name: value for name, value in said.items() if name in {"start", "template"}} == start
+    assert {name: value for name, value in said.items() if name in {"start", "template", "snapshot"}} == start
 
 
 @pytest.mark.parametrize(
@@ -148,6 +155,8 @@ def test_many_corrupted_blocks_are_counted() -> None:
         put(["selinux"], "predicate", "observedByHost", "confinement"),
         put("warm", "predicate", "observedByHost", "start"),
         put("lukewarm", "predicate", "observedByHost", "start"),
+        put("restored", "predicate", "observedByHost", "start"),
+        put("0" * 64, "predicate", "observedByHost", "snapshot"),
         put("0123456789ab", "predicate", "observedByHost", "template"),
         put(-1, "predicate", "observedByHost", "hypervisorUsage", "userMilliseconds"),
         put(1, "predicate", "observedByHost", "hypervisorUsage", "more"),

@@ -27,6 +27,7 @@ from tests.unit.machines.receipts import OBSERVED, RECEIPT
 
 KEY = PrivateKey.generate()
 DIGEST = Digest.of(b"bundle")
+SNAPSHOT = Digest.of(b"snapshot")
 NETWORK = NetworkUse(Digest.of(b"rules"), Digest.of(b"log"))
 DIAGNOSES = tuple(Diagnosis(diagnosis_file(it), StallReason.STALLED, Digest.of(b"%d" % it)) for it in (1, 2))
 SHARES = (
@@ -36,7 +37,9 @@ SHARES = (
     ),
 )
 #: Has all that a receipt may have.
-FULL = replace(RECEIPT, observed=replace(OBSERVED, network=NETWORK, diagnoses=DIAGNOSES, shares=SHARES))
+FULL = replace(
+    RECEIPT, observed=replace(OBSERVED, network=NETWORK, diagnoses=DIAGNOSES, shares=SHARES, snapshot=SNAPSHOT)
+)
 FILES: Mapping[str, Digest] = {
     "network log": NETWORK.log,
     "diagnosis-1.txt": DIAGNOSES[0].digest,
@@ -68,7 +71,7 @@ def records(digest: Digest) -> tuple[SealedRecord, SealedRecord]:
     """The log's records of the machine's end, with this digest of its receipt, and of its start."""
     about: dict[str, Any] = {"machine": OBSERVED.machine, "plan": RECEIPT.plan, "policy": RECEIPT.policy}
     image = {it.name.partition(".")[0]: it.digest for it in RECEIPT.subjects}
-    named = {**image, "provenance": RECEIPT.provenance, "network": NETWORK.rules}
+    named = {**image, "provenance": RECEIPT.provenance, "network": NETWORK.rules, "snapshot": SNAPSHOT}
     start = Record(kind=RecordKind.START, time=OBSERVED.started, digests=named, **about)
     end = Record(kind=RecordKind.END, time=OBSERVED.ended, digests={"receipt": digest}, exit_code=3, **about)
     return SealedRecord(18, end), SealedRecord(17, start)
@@ -104,7 +107,7 @@ def test_each_digest_is_compared_with_something() -> None:
     assert not is_refused(canonical(value))
     found = {name: is_refused(canonical(value)) for name in digests(value)}
     assert {name for name, refused in found.items() if not refused} == UNCOMPARED
-    assert len(found) == len(UNCOMPARED) + 7, "plan, provenance, policy, image, rules, network log, diagnoses"
+    assert len(found) == len(UNCOMPARED) + 8, "plan, provenance, policy, image, rules, network log, diagnoses, snapshot"
 
 
 def test_what_is_not_compared_is_documented() -> None:

@@ -12,7 +12,19 @@ from mvmnix import aio
 #: Classes of the blocking face, and those of asyncio's that they stand for.
 TWINS: dict[type, type] = {
     getattr(mvmnix, name): getattr(aio, name)
-    for name in ("Sandbox", "Files", "Process", "Reader", "Writer", "Stream", "Image", "Plan", "Pool", "Audit")
+    for name in (
+        "Sandbox",
+        "Files",
+        "Process",
+        "Reader",
+        "Writer",
+        "Stream",
+        "Image",
+        "Plan",
+        "Pool",
+        "Snapshot",
+        "Audit",
+    )
 }
 
 

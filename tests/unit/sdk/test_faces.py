@@ -109,7 +109,6 @@ SHELL_ALONE = {
     "what is kept is looked through and removed by a person": {
         *("mvm image load", "mvm image prune", "mvm image rm", "mvm image save", "mvm image testify"),
         *("mvm launcher stop", "mvm net show", "mvm plan ls", "mvm plan rm", "mvm rm", "mvm store gc"),
-        *("mvm snapshot ls", "mvm snapshot rm"),
     },
     "a machine that such a command made isn't a program's": {"mvm create", "mvm start"},
 }

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -46,6 +47,10 @@ def listed(station: Station) -> list[dict[str, object]]:
     return list(station.mvm("snapshot", "ls", "--json").answer("snapshots"))
 
 
+def log(station: Station) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in station.mvm("audit", "tail", "-n", "100").out.splitlines()]
+
+
 def running(station: Station) -> set[str]:
     return {each["id"] for each in station.mvm("ps", "--json").answer("machines")}
 
@@ -76,12 +81,15 @@ def test_one_is_taken_shown_verified_and_removed(saving: Station, web: str) -> N
     assert saving.mvm("audit", "tail").out == before, "nothing of it is logged"
     other = done(saving, "restore", snapshot, "--name", "other")
     assert running(saving) == {web, other}
+    done(saving, "kill", other)
+    statement = next(record for record in log(saving) if record["kind"] == "snapshot")["digests"]["snapshot"]
+    assert f", start: restored (snapshot sha256:{statement}) " in done(saving, "show", "other")
     assert done(saving, "snapshot", "rm", snapshot) == snapshot
     assert listed(saving) == []
     for words in (("inspect",), ("verify",), ("rm",)):
         assert saving.mvm("snapshot", *words, snapshot).code == 2
     assert saving.mvm("restore", snapshot).code == 2
-    done(saving, "kill", web, other)
+    done(saving, "kill", web)
 
 
 @pytest.mark.parametrize("file", ["memory.sealed", "key.wrapped", "plan.json", "snapshot.json"])
@@ -113,8 +121,7 @@ def test_a_fork_is_admitted_once_for_each_and_leaves_no_snapshot(saving: Station
     assert len({*ids}) == 3
     assert running(saving) == {web, *ids}
     assert listed(saving) == []
-    log = [json.loads(line) for line in saving.mvm("audit", "tail", "-n", "100").out.splitlines()]
-    assert [record["kind"] for record in log[-7:]] == ["snapshot", *["admission", "start"] * 3]
+    assert [record["kind"] for record in log(saving)[-7:]] == ["snapshot", *["admission", "start"] * 3]
     done(saving, "kill", web, *ids)
 
 
