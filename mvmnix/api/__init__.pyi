@@ -109,7 +109,7 @@ from mvmnix.api.snapshots import list_snapshots as list_snapshots
 from mvmnix.api.snapshots import remove_snapshots as remove_snapshots
 from mvmnix.api.snapshots import restore_snapshot as restore_snapshot
 from mvmnix.api.snapshots import thaw_machine as thaw_machine
-from mvmnix.api.snapshots import verify_snapshot_here as verify_snapshot_here
+from mvmnix.api.snapshots import verify_kept_snapshot as verify_kept_snapshot
 from mvmnix.api.source_refs import KEPT_SCHEME as KEPT_SCHEME
 from mvmnix.api.source_refs import KeptImage as KeptImage
 from mvmnix.api.source_refs import SourceRef as SourceRef

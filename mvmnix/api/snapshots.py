@@ -68,14 +68,14 @@ def inspect_snapshot(context: Context, snapshot: str) -> Mapping[str, object]:
     return found.predicate
 
 
-def verify_snapshot_here(context: Context, snapshot: str) -> tuple[StepResult, ...]:
+def verify_kept_snapshot(context: Context, snapshot: str) -> tuple[StepResult, ...]:
     """Verify a kept snapshot and its plan as for a restore, and read its sealed file; return the gate's steps.
 
     Nothing is started or logged, and no nonce is spent. Raises UsageError where there is none, RefusedError.
     """
     tsc = TscClock.start()
     with open_snapshots(context).open(snapshot) as kept, submit_for(context, kept.plan) as submission:
-        facts, moment = _now_here(context, tsc)
+        facts, moment = _host_and_time(context, tsc)
         handed = SnapshotSubmission(kept.bundle, submission)
         with verify_snapshot(handed, policy=context.policy, now=moment, host=facts) as verified:
             memory, _ = open_snapshots(context).restore_memory(kept, verified.claim, is_shared=False)
@@ -142,7 +142,7 @@ def admit_restored(context: Context, plan: bytes, snapshot: str) -> Iterator[tup
     tsc = TscClock.start()
     with open_snapshots(context).open(snapshot) as kept:
         with context.recorded(plan=Digest.of(plan)):
-            facts, moment = _now_here(context, tsc)
+            facts, moment = _host_and_time(context, tsc)
             context.read_policy_again()
         with submit_for(context, plan) as submission:
             handed = SnapshotSubmission(kept.bundle, submission)
@@ -152,7 +152,7 @@ def admit_restored(context: Context, plan: bytes, snapshot: str) -> Iterator[tup
             yield verified, kept
 
 
-def _now_here(context: Context, tsc: TscClock) -> tuple[HostFacts, datetime]:
+def _host_and_time(context: Context, tsc: TscClock) -> tuple[HostFacts, datetime]:
     """Return what a snapshot is held against: this host, and the time."""
     facts = host_facts(backends.find(Backend.QEMU), context.key(Role.HOST).public, tsc)
     return facts, HostClock(context.nonces, context.frontend.notice).now()

@@ -16,7 +16,7 @@ from mvmnix.api import (
     remove_snapshots,
     restore_snapshot,
     thaw_machine,
-    verify_snapshot_here,
+    verify_kept_snapshot,
 )
 from mvmnix.cli.completers import ended_machine, running_machine
 from mvmnix.cli.options.output_format import OutputFormat, format_options
@@ -89,7 +89,7 @@ def verify(snapshot: str, as_json: bool) -> None:
     Says why it would be refused, with exit code 126.
     """
     with open_context(TERMINAL) as context:
-        steps = verify_snapshot_here(context, snapshot)
+        steps = verify_kept_snapshot(context, snapshot)
     if as_json:
         answer("verification", {"verified": True, "snapshot": snapshot, "steps": [step.record for step in steps]})
     else:
