@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import datetime
 
@@ -87,7 +87,6 @@ def remove_snapshots(context: Context, names: tuple[str, ...]) -> Iterator[str]:
     """Remove each snapshot, its key first; yield its id. Raises UsageError where there is none."""
     snapshots = open_snapshots(context)
     for name in names:
-        snapshots.open(name).close()
         snapshots.remove(name)
         yield name
 
@@ -123,7 +122,8 @@ def fork_machine(context: Context, machine: str, count: int) -> tuple[str | Mvmn
     try:
         return tuple(_forked(context, snapshot) for _ in range(count))
     finally:
-        open_snapshots(context).remove(snapshot)
+        with suppress(UsageError):  # another process has removed it
+            open_snapshots(context).remove(snapshot)
 
 
 def _forked(context: Context, snapshot: str) -> str | MvmnixError:

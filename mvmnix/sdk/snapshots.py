@@ -1,6 +1,6 @@
 """Snapshots for programs: taken of a machine, listed, removed; and machines of a program's that go on from one."""
 
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -100,7 +100,8 @@ def fork(machine: Machine, count: int) -> Steps[tuple[OwnMachine | Error, ...]]:
                 each.hang_up()
         raise
     finally:
-        _remove(snapshot)  # no step: a conversation that is closed takes none
+        with suppress(NotFound):  # another process has removed it
+            _remove(snapshot)  # no step: a conversation that is closed takes none
     return tuple(made)
 
 

@@ -218,7 +218,7 @@ class Snapshots:
             try:
                 home = stack.enter_context(self._directory.existing(_checked(snapshot)))
             except (FileNotFoundError, ValueError):
-                raise UsageError(f"there is no snapshot {snapshot[:80]!r}", hint="name one that is kept here") from None
+                raise _missing(snapshot) from None
             try:
                 bundle, plan = (home.read(name, _BUNDLE_LIMIT) for name in (BUNDLE_FILE, PLAN_FILE))
                 key = home.read(KEY_FILE, _KEY_LIMIT)
@@ -239,13 +239,13 @@ class Snapshots:
         return tuple(found)
 
     def remove(self, snapshot: str) -> None:
-        """Remove a snapshot, its key first; one that isn't there is left alone. Raises OSError, RefusedError."""
+        """Remove a snapshot, its key first, whatever it lacks. Raises UsageError where there is none, OSError."""
         with ExitStack() as stack:
             with self._directory.lock(_LOCK):
                 try:
                     home = stack.enter_context(self._directory.existing(_checked(snapshot)))
-                except FileNotFoundError:
-                    return
+                except (FileNotFoundError, ValueError):
+                    raise _missing(snapshot) from None
                 _hold(home)
                 home.remove(KEY_FILE)
                 name = f".{snapshot}.{os.urandom(8).hex()}.partial"
@@ -387,6 +387,10 @@ def _listed(snapshot: str, home: Directory) -> ListedSnapshot:
         size = os.fstat(fd).st_size
         os.close(fd)
     return ListedSnapshot(snapshot, bundle, plan, size)
+
+
+def _missing(snapshot: str) -> UsageError:
+    return UsageError(f"there is no snapshot {snapshot[:80]!r}", hint="name one that is kept here: mvm snapshot ls")
 
 
 def _damaged(snapshot: str, why: str) -> RefusedError:

@@ -103,6 +103,16 @@ def test_verify_says_what_a_restore_would(saving: Station, web: str, file: str) 
     done(saving, "kill", web)
 
 
+@pytest.mark.parametrize("file", ["memory.sealed", "key.wrapped", "plan.json", "snapshot.json"])
+def test_one_that_lacks_a_file_is_removed(saving: Station, web: str, file: str) -> None:
+    snapshot = done(saving, "cool", "web")
+    assert ended(saving, web) == "cooled"
+    (saving.state / "snapshots" / snapshot / file).unlink()
+    assert "refused [snapshot-damaged]" in saving.mvm("restore", snapshot).err
+    assert done(saving, "snapshot", "rm", snapshot) == snapshot
+    assert [*(saving.state / "snapshots").glob("[!l]*")] == []
+
+
 def test_a_cooled_machine_is_thawed_under_its_name(saving: Station, web: str) -> None:
     assert saving.mvm("thaw", "web").code == 2, "it runs"
     snapshot = done(saving, "cool", "web")

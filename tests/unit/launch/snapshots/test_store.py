@@ -297,7 +297,8 @@ def test_its_key_is_removed_first(here: Kept, monkeypatch: pytest.MonkeyPatch) -
     here.keep()
     with nothing_left_open():
         here.snapshots.remove(ID)
-        here.snapshots.remove(ID)
+        with pytest.raises(UsageError):
+            here.snapshots.remove(ID)
     assert removed[0] == KEY_FILE
     assert removed[1].startswith(f".{ID}.")
     assert here.left() == []
