@@ -76,6 +76,7 @@ CALLS: Final = {
     "mvm snapshot ls": "mvmnix.Snapshot.list()",
     "mvm snapshot rm": "mvmnix.Snapshot.remove(…)",
     "mvm stop": "box.stop()",
+    "mvm thaw": "mvmnix.Sandbox.restore(…)",
     "mvm verify": "mvmnix.verify([…])",
     "mvm pool": "mvmnix.Pool",
     "mvm pool ls": "mvmnix.Pool.list()",

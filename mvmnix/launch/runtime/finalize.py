@@ -304,6 +304,10 @@ def end_failure(ended: Ended, observations: RunObservations, words: str) -> Mvmn
             machine = observations.home.status.machine
             message = f"the machine {machine} did nothing for as long as its plan allows and was ended"
             return GuestTimeoutError(message, hint=f"{where}; give it more time in the plan's limits: --idle")
+        case EndReason.COOLED:
+            machine = observations.home.status.machine
+            message = f"the machine {machine} was cooled before its command had ended"
+            return MachineFailedError(message, hint=f"mvm thaw {machine} has it go on", ended=ended)
         case EndReason.SHARE_LIMIT | EndReason.NETWORK_ENDED:
             why, hint = _BROKEN_OFF[ended.reason]
             last = "".join(f"\n  {line}" for line in observations.last_words[-10:])

@@ -14,6 +14,7 @@ from mvmnix.errors import MvmnixError, ReasonCode, RefusedError, UsageError
 from mvmnix.launch.control.messages import Exec, SnapshotKept
 from mvmnix.launch.gate.snapshot import SnapshotSubmission, VerifiedSnapshot, verify_snapshot
 from mvmnix.launch.gate.verify import Submission
+from mvmnix.launch.runtime.finalize import MachineFailedError
 from mvmnix.launch.runtime.host import Host
 from mvmnix.launch.runtime.machine import Machine
 from mvmnix.launch.runtime.restore import restore_machine
@@ -118,6 +119,15 @@ def test_the_plans_command_goes_on_in_the_other_one(here: House) -> None:
         claim = other._observations.snapshot
         assert claim is not None
         assert claim.id == snapshot.id
+
+
+def test_who_waits_for_the_command_hears_how_it_goes_on(here: House) -> None:
+    with running(here) as machine:
+        command = machine._guest.channel.start_run(stdout=nowhere, stderr=nowhere)
+        kept(machine, ends=True)
+        with pytest.raises(MachineFailedError, match="was cooled before its command had ended") as failed:
+            machine.finish(command)
+        assert failed.value.hint == f"mvm thaw {machine.id} has it go on"
 
 
 def test_one_that_was_restored_is_saved_again(here: House) -> None:
