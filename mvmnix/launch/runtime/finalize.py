@@ -59,6 +59,11 @@ from mvmnix.vmm.port import Acceleration, Invocation, MonitorEvent, Usage
 
 #: How many corrupted blocks an error message names; the receipt has more.
 _NAMED: Final = 8
+#: By the end of a machine whose time was up, why, and what to do.
+_OVERDUE: Final = {
+    EndReason.TIMEOUT: ("took too long", "give it more time in the plan's timeouts"),
+    EndReason.IDLE: ("did nothing for as long as its plan allows", "give it more time in the plan's limits: --idle"),
+}
 #: By the end of a machine that the host broke off, why, and what to do.
 _BROKEN_OFF: Final = {
     EndReason.SHARE_LIMIT: (
@@ -288,30 +293,22 @@ def never_ran(observations: RunObservations, reason: EndReason) -> None:
 
 def end_failure(ended: Ended, observations: RunObservations, words: str) -> MvmnixError:
     """What a caller who waited for the guest is told; `words` are the channel's about its end."""
-    where = f"its console is in {observations.home.where}"
+    machine, where = observations.home.status.machine, f"its console is in {observations.home.where}"
     match ended.reason:
-        case EndReason.TIMEOUT:
-            message = f"the machine {observations.home.status.machine} took too long and was ended"
-            return GuestTimeoutError(message, hint=f"{where}; give it more time in the plan's timeouts")
+        case EndReason.TIMEOUT | EndReason.IDLE:
+            why, hint = _OVERDUE[ended.reason]
+            return GuestTimeoutError(f"the machine {machine} {why} and was ended", hint=f"{where}; {hint}")
         case EndReason.BOOT_STALLED:
-            message = (
-                f"the machine {observations.home.status.machine} took too long to boot, since it stalled, and was ended"
-            )
-            return GuestTimeoutError(
-                message, hint=f"{where}, beside {', '.join(it.file for it in observations.diagnoses)}"
-            )
-        case EndReason.IDLE:
-            machine = observations.home.status.machine
-            message = f"the machine {machine} did nothing for as long as its plan allows and was ended"
-            return GuestTimeoutError(message, hint=f"{where}; give it more time in the plan's limits: --idle")
+            message = f"the machine {machine} took too long to boot, since it stalled, and was ended"
+            hint = f"{where}, beside {', '.join(it.file for it in observations.diagnoses)}"
+            return GuestTimeoutError(message, hint=hint)
         case EndReason.COOLED:
-            machine = observations.home.status.machine
             message = f"the machine {machine} was cooled before its command had ended"
             return MachineFailedError(message, hint=f"mvm thaw {machine} has it go on", ended=ended)
         case EndReason.SHARE_LIMIT | EndReason.NETWORK_ENDED:
             why, hint = _BROKEN_OFF[ended.reason]
             last = "".join(f"\n  {line}" for line in observations.last_words[-10:])
-            message = f"the machine {observations.home.status.machine} {why}, and was ended{last}"
+            message = f"the machine {machine} {why}, and was ended{last}"
             return MachineFailedError(message, hint=f"{where}; {hint}", ended=ended)
         case EndReason.VERITY_CORRUPTION:
             named = ", ".join(map(str, ended.corrupted[:_NAMED])) + (", …" if len(ended.corrupted) > _NAMED else "")
