@@ -1,7 +1,7 @@
 """`python -m bench [WHAT] [--world DIR] [--rounds N]` prints a table of figures; makes what it needs.
 
 `python -m bench boots --boots N --parallel P` boots N machines, P at once.
-`python -m bench callers --starts N` starts N machines through one launcher; `warm` takes --starts, too.
+`python -m bench callers --starts N` starts N machines through one launcher; `warm` and `snapshots` take it, too.
 `python -m bench report --out DIR [--only WHAT…]` measures all, and writes report.json, report.html, report.png there.
 """
 
@@ -34,6 +34,7 @@ from bench.network import network
 from bench.place import Place, prepare
 from bench.report import NeedsMatplotlibError, report
 from bench.sharing import sharing
+from bench.snapshots import snapshots
 from bench.stream import stream
 from bench.verification import verification
 from bench.verify import verify
@@ -75,7 +76,7 @@ _IN_PLACE: Final[Mapping[str, _InPlace]] = {
     "stream": stream,
 }
 #: Benchmarks with numbers of their own.
-_COUNTED: Final = ("boots", "callers", "warm")
+_COUNTED: Final = ("boots", "callers", "snapshots", "warm")
 _NAMES: Final = tuple(sorted((*_ALONE, *_IN_PLACE, *_COUNTED)))
 #: What a report of everything leaves out, because another benchmark has it: `figures` and `callers`.
 _PARTS: Final = frozenset({"fetches", "sessions", "stream"})
@@ -89,7 +90,9 @@ def main() -> int:
     parser.add_argument("--rounds", type=_positive, default=7, help="how often each pair is measured")
     parser.add_argument("--boots", type=_positive, help="boots: how many, in the place of 100 alone and 30 by threes")
     parser.add_argument("--parallel", type=_positive, default=1, help="boots: how many at once")
-    parser.add_argument("--starts", type=_positive, default=50, help="callers and warm: how many by one launcher")
+    parser.add_argument(
+        "--starts", type=_positive, default=50, help="callers, snapshots and warm: how many by one launcher"
+    )
     parser.add_argument("--only", nargs="+", choices=_NAMES, metavar="WHAT", help="report: these, and no others")
     parser.add_argument("--out", type=Path, default=Path("build/bench"), help="report: the directory of its files")
     given = parser.parse_args()
@@ -148,7 +151,7 @@ def _measure(given: argparse.Namespace, name: str, place: Callable[[], Place]) -
             return list(alone(rounds=given.rounds))
         if name == "boots":
             return list(boots(place()) if given.boots is None else boots(place(), ((given.boots, given.parallel),)))
-        counted = {"callers": callers, "warm": warm}
+        counted = {"callers": callers, "snapshots": snapshots, "warm": warm}
         if name in counted:
             return list(counted[name](place(), rounds=given.rounds, starts=given.starts))
         return list(_IN_PLACE[name](place(), rounds=given.rounds))

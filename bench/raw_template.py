@@ -28,28 +28,55 @@ class Restored:
     qemu: subprocess.Popen[bytes]
 
 
+@contextmanager
+def raw_machine(
+    raw: RawQemu, memory: int, state: int, *, restores: bool = False, share: bool = True
+) -> Iterator[tuple[subprocess.Popen[bytes], socket.socket, socket.socket]]:
+    """QEMU with this memfd as the guest's memory, shared or private, and a file that it saves to or restores from.
+
+    Yields its process, the agent's port and the monitor.
+    """
+    (port, theirs), (monitor, monitored) = socket.socketpair(), socket.socketpair()
+    size = raw.image.memory_mib << 20
+    backend = f"memory-backend-file,id=ram,size={size},mem-path=/proc/self/fd/{memory}"
+    how = "share=on" if share else "share=off,readonly=on,rom=off"
+    argv = list(raw.argv(theirs.fileno()))
+    argv[argv.index("-M") + 1] = "microvm,memory-backend=ram"
+    argv += ["-object", f"{backend},{how}", "-add-fd", f"fd={state},set={RESTORED_FDSET if restores else SAVED_FDSET}"]
+    argv += ["-chardev", f"socket,id=qmp,fd={monitored.fileno()}", "-mon", "chardev=qmp,mode=control"]
+    argv += ["-incoming", "defer"] if restores else []
+    fds = (theirs.fileno(), monitored.fileno(), memory, state)
+    with port, monitor, subprocess.Popen(argv, pass_fds=fds, stdin=subprocess.DEVNULL) as qemu:
+        theirs.close()
+        monitored.close()
+        monitor.settimeout(PATIENCE)
+        try:
+            yield qemu, port, monitor
+        finally:
+            qemu.kill()
+
+
 class RawTemplate:
     """A guest of `raw`, saved once its root is open; a context manager."""
 
     def __init__(self, raw: RawQemu) -> None:
         self._raw = raw
         self._stack = ExitStack()
-        self._size = raw.image.memory_mib << 20
         self._memory = os.memfd_create("raw-memory", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-        os.ftruncate(self._memory, self._size)
+        os.ftruncate(self._memory, raw.image.memory_mib << 20)
         self._state = Path(self._stack.enter_context(tempfile.TemporaryDirectory()), "state")
         self._hello = self._saved()
 
     def _saved(self) -> Hello:
         written = os.open(self._state, os.O_WRONLY | os.O_CREAT, 0o600)
-        with self._running(written, share=True) as (qemu, port, monitor):
+        with raw_machine(self._raw, self._memory, written) as (qemu, port, monitor):
             os.close(written)
             loop = Loop()
             channel, protocol = Channel(port, loop), QmpMonitor()
             hello = channel.wait_hello(idle=PATIENCE)
             channel.ping(idle=PATIENCE)
             monitor.sendall(protocol.greeting() + protocol.save())
-            _wait_for(monitor, protocol, MonitorEvent.SAVED)
+            wait_for(monitor, protocol, MonitorEvent.SAVED)
             channel.close()
             loop.close()
             qemu.kill()
@@ -60,11 +87,11 @@ class RawTemplate:
     def restored(self, verbs: Sequence[Verb] = (Verb.EXEC,)) -> Iterator[Restored]:
         """A machine that went on from it and is ready."""
         read = os.open(self._state, os.O_RDONLY)
-        with self._running(read, share=False) as (qemu, port, monitor):
+        with raw_machine(self._raw, self._memory, read, restores=True, share=False) as (qemu, port, monitor):
             os.close(read)
             protocol, loop = QmpMonitor(), Loop()
             monitor.sendall(protocol.greeting(restores=True))
-            _wait_for(monitor, protocol, MonitorEvent.READY)
+            wait_for(monitor, protocol, MonitorEvent.READY)
             channel = Channel(port, loop, hello=self._hello)
             channel.configure(self._raw.config(frozenset(verbs)), idle=PATIENCE)
             yield Restored(channel, qemu)
@@ -78,28 +105,6 @@ class RawTemplate:
             machine.channel.shutdown(grace_ms=0, idle=PATIENCE)
             machine.qemu.wait(PATIENCE)
 
-    @contextmanager
-    def _running(
-        self, state: int, *, share: bool
-    ) -> Iterator[tuple[subprocess.Popen[bytes], socket.socket, socket.socket]]:
-        (port, theirs), (monitor, monitored) = socket.socketpair(), socket.socketpair()
-        memory = f"memory-backend-file,id=ram,size={self._size},mem-path=/proc/self/fd/{self._memory}"
-        how = "share=on" if share else "share=off,readonly=on,rom=off"
-        argv = list(self._raw.argv(theirs.fileno()))
-        argv[argv.index("-M") + 1] = "microvm,memory-backend=ram"
-        argv += ["-object", f"{memory},{how}", "-add-fd", f"fd={state},set={SAVED_FDSET if share else RESTORED_FDSET}"]
-        argv += ["-chardev", f"socket,id=qmp,fd={monitored.fileno()}", "-mon", "chardev=qmp,mode=control"]
-        argv += [] if share else ["-incoming", "defer"]
-        fds = (theirs.fileno(), monitored.fileno(), self._memory, state)
-        with port, monitor, subprocess.Popen(argv, pass_fds=fds, stdin=subprocess.DEVNULL) as qemu:
-            theirs.close()
-            monitored.close()
-            monitor.settimeout(PATIENCE)
-            try:
-                yield qemu, port, monitor
-            finally:
-                qemu.kill()
-
     def __enter__(self) -> Self:
         return self
 
@@ -108,7 +113,8 @@ class RawTemplate:
         os.close(self._memory)
 
 
-def _wait_for(monitor: socket.socket, protocol: QmpMonitor, event: MonitorEvent) -> None:
+def wait_for(monitor: socket.socket, protocol: QmpMonitor, event: MonitorEvent) -> None:
+    """Wait until the monitor has told this. Raises RuntimeError."""
     while data := monitor.recv(65536):
         if event in protocol.received(data):
             return

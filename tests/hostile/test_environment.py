@@ -470,7 +470,7 @@ ROWS: Final[dict[tuple[str, ...], Row]] = {
     ("mvmnix/system/descriptors.py:made_by_child",): plain(mapped),
     (
         "mvmnix/vmm/process.py:JailedProcess.spawn",
-        "mvmnix/launch/runtime/vm_process.py:Preparation.spawn",
+        "mvmnix/launch/runtime/vm_process.py:Preparation._start",
         "mvmnix/api/doctor.py:_tried",
     ): plain(confined),
     (

@@ -99,9 +99,11 @@ def crowd(here: House, count: int) -> Counter[int]:
     with here.plan(use=Use.ONCE) as plan:
 
         def work(barrier: Barrier) -> None:
-            def spending(it: replay.Replay, plan: VerifiedPlan, machine: str) -> AbstractContextManager[Digest]:
+            def spending(
+                it: replay.Replay, plan: VerifiedPlan, machine: str, *, restored: Digest | None = None
+            ) -> AbstractContextManager[Digest]:
                 barrier.wait()
-                return real(it, plan, machine)
+                return real(it, plan, machine, restored=restored)
 
             replay.Replay.spending = spending  # type: ignore[method-assign,assignment]
             with start_machine(plan, here.host()) as machine:

@@ -48,6 +48,7 @@ def test_nobody_borrows_a_seal() -> None:
     texts = {str(path.relative_to(ROOT)): path.read_text() for path in (ROOT / "mvmnix").rglob("*.py")}
     assert sorted(path for path, text in texts.items() if re.search(r"\b_SEAL\b|\b_seals\b|\bSeal\(", text)) == [
         "mvmnix/builder/reproduce/comparison.py",
+        "mvmnix/launch/gate/snapshot.py",
         "mvmnix/launch/gate/verify.py",
         "mvmnix/provenance/verify/authentication.py",
         "mvmnix/provenance/verify/summary.py",
@@ -55,4 +56,4 @@ def test_nobody_borrows_a_seal() -> None:
         "mvmnix/sealed.py",
     ]
     made = [line for text in texts.values() for line in text.splitlines() if re.search(r"\bSeal\(", line)]
-    assert made == ["_SEAL: Final = Seal()"] * 5
+    assert made == ["_SEAL: Final = Seal()"] * 6

@@ -128,23 +128,23 @@ class Writer:
     @property
     def sealed(self) -> tuple[Digest, int]:
         """The digest of the sealed file, and its size in bytes."""
-        found = self._seals()
+        found = self._digests()
         return found.sealed, found.size
 
     @property
     def key(self) -> Digest:
         """The digest of the wrapped key's file."""
-        return self._seals().key
+        return self._digests().key
 
     @property
     def memory(self) -> Digest:
         """The digest of the guest's memory, as `guest_memory.digest` makes it."""
-        return self._seals().memory
+        return self._digests().memory
 
     @property
     def state(self) -> Digest:
         """The digest of the devices' state."""
-        return self._seals().state
+        return self._digests().state
 
     def keep(self, bundle: bytes, plan: bytes) -> None:
         """Keep the snapshot with the statement's bundle and the plan's: once this has returned it is there, whole.
@@ -152,7 +152,7 @@ class Writer:
         Raises OSError, FileExistsError where there is a snapshot of this id; ValueError before it is sealed, or for
         bundles that are too large.
         """
-        self._seals()
+        self._digests()
         if max(len(bundle), len(plan)) > _BUNDLE_LIMIT:
             raise ValueError(f"a bundle has at most {_BUNDLE_LIMIT} bytes")
         self._write(BUNDLE_FILE, bundle)
@@ -179,7 +179,7 @@ class Writer:
         finally:
             self._home.close()
 
-    def _seals(self) -> _Seals:
+    def _digests(self) -> _Seals:
         if self._found is None:
             raise ValueError("the snapshot is not sealed yet")
         return self._found
@@ -231,6 +231,8 @@ class Snapshots:
     def list(self) -> tuple[ListedSnapshot, ...]:
         """Return what is kept, by id; what a removal left half done is left out."""
         found = list[ListedSnapshot]()
+        if not self._directory.exists(_LOCK):  # none was ever kept, and to look changes nothing
+            return ()
         with self._directory.share(_LOCK):
             for snapshot in self._ids():
                 with self._directory.existing(snapshot) as home:

@@ -32,7 +32,15 @@ from mvmnix.plan.secret_reference import SecretReference, SecretTarget
 from mvmnix.plan.share import Share, ShareKind
 from mvmnix.system.store import is_sealed
 from mvmnix.vmm.boot_watchdog import StallReason
-from mvmnix.vmm.port import Acceleration, Attachment, DataAttachment, Invocation, LaunchSpec, PlaceholderDisk
+from mvmnix.vmm.port import (
+    Acceleration,
+    Attachment,
+    DataAttachment,
+    Invocation,
+    LaunchSpec,
+    MemoryBackend,
+    PlaceholderDisk,
+)
 from mvmnix.vmm.tsc import TscClock
 from tests.descriptors import nothing_left_open
 from tests.patience import SHORT
@@ -201,7 +209,7 @@ def test_the_command_that_makes_one_has_all_of_the_shape(here: House) -> None:
 @pytest.mark.parametrize("shares", [(SERVED,), (*IMAGES, SERVED)])
 def test_a_machine_with_a_share_that_is_served_starts_cold(here: House, shares: tuple[Attachment, ...]) -> None:
     with here.plan() as plan, pytest.raises(NoTemplateError, match="a machine with a share that is served starts cold"):
-        template_key(plan, host_of(here), spec_of(plan, shares=shares))
+        template_key(plan, host_of(here), spec_of(plan, shares=shares, memory=MemoryBackend(23)))
 
 
 @pytest.fixture

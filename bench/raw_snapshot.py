@@ -1,0 +1,113 @@
+"""A running guest saved and restored by hand: QEMU's own migration and a plain file, not hashed, sealed or logged."""
+
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Final, Self
+
+from bench.raw_qemu import PATIENCE, RawQemu
+from bench.raw_template import Restored, raw_machine, wait_for
+from mvmnix.launch.agent.client import Channel
+from mvmnix.launch.agent.requests import ExecRequest
+from mvmnix.model import User, Verb, Workload
+from mvmnix.system.loop import Loop
+from mvmnix.vmm.port import MonitorEvent
+from mvmnix.vmm.qmp import QmpMonitor
+
+_BLOCK: Final = 1 << 20
+_ZEROS: Final = bytes(_BLOCK)
+
+
+class RawSnapshot:
+    """A guest of `raw` that runs, and where it is saved to; a context manager."""
+
+    def __init__(self, raw: RawQemu, directory: Path, fill: tuple[str, ...]) -> None:
+        """`fill` is a command that uses the guest's memory."""
+        self._raw = raw
+        self._directory = directory
+        self._size = raw.image.memory_mib << 20
+        self._stack = ExitStack()
+        self._memory = self._new_memory()
+        self._loop = Loop()
+        state = os.open(directory / "state", os.O_RDWR | os.O_CREAT, 0o600)
+        self._stack.callback(os.close, state)
+        self._state = state
+        machine = raw_machine(raw, self._memory, state)
+        _, port, self._monitor = self._stack.enter_context(machine)
+        self._protocol = QmpMonitor()
+        self._channel = Channel(port, self._loop)
+        self._hello = self._channel.wait_hello(idle=PATIENCE)
+        self._config = raw.config(frozenset({Verb.EXEC}))
+        self._channel.configure(self._config, idle=PATIENCE)
+        request = ExecRequest(Workload(fill, {}, "/", User(1000, 1000)))
+        self._channel.exec(request, stdout=_ignored, stderr=_ignored, idle=PATIENCE)
+        self._monitor.sendall(self._protocol.greeting())
+
+    def save(self) -> None:
+        """Save the guest, copy what of its memory isn't zero to a file, and have it go on."""
+        os.ftruncate(self._state, 0)
+        os.lseek(self._state, 0, os.SEEK_SET)
+        self._monitor.sendall(self._protocol.save())
+        wait_for(self._monitor, self._protocol, MonitorEvent.SAVED)
+        with (self._directory / "memory").open("wb") as file:
+            for offset in range(0, self._size, _BLOCK):
+                block = os.pread(self._memory, _BLOCK, offset)
+                if block != _ZEROS:
+                    file.seek(offset)
+                    file.write(block)
+            file.truncate(self._size)
+            os.fsync(file.fileno())
+        self._monitor.sendall(self._protocol.resume())
+        self._channel.ping(idle=PATIENCE)
+
+    @contextmanager
+    def restored(self) -> Iterator[Restored]:
+        """A machine that goes on from there; its agent answers."""
+        memory = self._new_memory()
+        with (self._directory / "memory").open("rb") as file:
+            _copy(file.fileno(), memory, self._size)
+        with ExitStack() as stack:
+            state = os.open(self._directory / "state", os.O_RDONLY)
+            stack.callback(os.close, state)
+            qemu, port, monitor = stack.enter_context(raw_machine(self._raw, memory, state, restores=True))
+            protocol, loop = QmpMonitor(), Loop()
+            monitor.sendall(protocol.greeting(restores=True))
+            wait_for(monitor, protocol, MonitorEvent.READY)
+            channel = Channel(port, loop, hello=self._hello, restored=self._config)
+            channel.ping(idle=PATIENCE)
+            yield Restored(channel, qemu)
+            channel.close()
+            loop.close()
+
+    def _new_memory(self) -> int:
+        memory = os.memfd_create("raw-memory", os.MFD_CLOEXEC)
+        self._stack.callback(os.close, memory)
+        os.ftruncate(memory, self._size)
+        return memory
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._channel.close()
+        self._loop.close()
+        self._stack.close()
+
+
+def _copy(source: int, target: int, size: int) -> None:
+    """Copy what isn't a hole of a file into another one."""
+    offset = 0
+    while offset < size:
+        try:
+            begin = os.lseek(source, offset, os.SEEK_DATA)
+        except OSError:
+            return
+        offset = os.lseek(source, begin, os.SEEK_HOLE)
+        os.lseek(target, begin, os.SEEK_SET)
+        while begin < offset:
+            begin += os.sendfile(target, source, begin, offset - begin)
+
+
+def _ignored(_: bytes) -> None:
+    """For output that counts for nothing."""
