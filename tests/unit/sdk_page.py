@@ -60,9 +60,9 @@ machine runs under its own supervisor, as one of `mvm run` does, by the same pla
   ([0047](adr/0047-a-run-grants-verbs-unasked.md)). A call that isn't granted is refused before
   anything is sent.
 - **Snapshots** (**Preview**, [snapshots.md](snapshots.md)) take a plan that grants them,
-  `verbs=["exec", "snapshot"]`, and an image that offers it: `box.snapshot()` keeps where the machine
-  is, `box.cool()` ends it there, `Sandbox.restore(id)` goes on from it. `box.fork(3)` starts three
-  others: each is a `Sandbox`, or the `Error` for which it didn't start.
+  `verbs=["exec", "snapshot"]`, and an image that offers it: `box.snapshot()` keeps where the
+  machine is, `box.cool()` ends it there, `Sandbox.restore(id)` goes on from it. `box.fork(3)`
+  starts three others: each is a `Sandbox`, or the `Error` for which it didn't start.
 - **Errors** are `mvmnix.Error`, with `reasons`: code, what, why, hint. Those that Python has a name
   for are also of that kind: `TimedOut` is a `TimeoutError`, `FileNotFound` a `FileNotFoundError`.
 - **Root.** A process of root's calls `mvmnix.api.become_system_user()` first

@@ -11,6 +11,7 @@ from mvmnix.audit.tally import Tally
 from mvmnix.digest import Digest
 from mvmnix.errors import GuestTimeoutError, MvmnixError, ReasonCode, RefusedError, refuse
 from mvmnix.formats import strict, verity
+from mvmnix.formats.escaping import shell_command
 from mvmnix.launch.agent.endpoints import Sink, kept_sink
 from mvmnix.launch.agent.frames import Hello
 from mvmnix.launch.gate.replay import NONCE
@@ -304,7 +305,9 @@ def end_failure(ended: Ended, observations: RunObservations, words: str) -> Mvmn
             return GuestTimeoutError(message, hint=hint)
         case EndReason.COOLED:
             message = f"the machine {machine} was cooled before its command had ended"
-            return MachineFailedError(message, hint=f"mvm thaw {machine} has it go on", ended=ended)
+            return MachineFailedError(
+                message, hint=f"{shell_command('mvm', 'thaw', machine)} has it go on", ended=ended
+            )
         case EndReason.SHARE_LIMIT | EndReason.NETWORK_ENDED:
             why, hint = _BROKEN_OFF[ended.reason]
             last = "".join(f"\n  {line}" for line in observations.last_words[-10:])
