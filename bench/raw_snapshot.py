@@ -1,13 +1,12 @@
-"""A running guest saved and restored by hand: QEMU's own migration and a plain file, not hashed, sealed or logged."""
+"""A running guest saved by hand: QEMU's own migration and a plain file, not hashed, sealed or logged."""
 
 import os
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Final, Self
 
 from bench.raw_qemu import PATIENCE, RawQemu
-from bench.raw_template import Restored, raw_machine, wait_for
+from bench.raw_template import raw_machine, wait_for
 from mvmnix.launch.agent.client import Channel
 from mvmnix.launch.agent.requests import ExecRequest
 from mvmnix.model import User, Verb, Workload
@@ -28,18 +27,19 @@ class RawSnapshot:
         self._directory = directory
         self._size = raw.image.memory_mib << 20
         self._stack = ExitStack()
-        self._memory = self._new_memory()
+        self._memory = os.memfd_create("raw-memory", os.MFD_CLOEXEC)
+        self._stack.callback(os.close, self._memory)
+        os.ftruncate(self._memory, self._size)
         self._loop = Loop()
-        state = os.open(directory / "state", os.O_RDWR | os.O_CREAT, 0o600)
+        state = os.open(directory / "state", os.O_WRONLY | os.O_CREAT, 0o600)
         self._stack.callback(os.close, state)
         self._state = state
         machine = raw_machine(raw, self._memory, state)
         _, port, self._monitor = self._stack.enter_context(machine)
         self._protocol = QmpMonitor()
         self._channel = Channel(port, self._loop)
-        self._hello = self._channel.wait_hello(idle=PATIENCE)
-        self._config = raw.config(frozenset({Verb.EXEC}))
-        self._channel.configure(self._config, idle=PATIENCE)
+        self._channel.wait_hello(idle=PATIENCE)
+        self._channel.configure(raw.config(frozenset({Verb.EXEC})), idle=PATIENCE)
         request = ExecRequest(Workload(fill, {}, "/", User(1000, 1000)))
         self._channel.exec(request, stdout=_ignored, stderr=_ignored, idle=PATIENCE)
         self._monitor.sendall(self._protocol.greeting())
@@ -61,31 +61,6 @@ class RawSnapshot:
         self._monitor.sendall(self._protocol.resume())
         self._channel.ping(idle=PATIENCE)
 
-    @contextmanager
-    def restored(self) -> Iterator[Restored]:
-        """A machine that goes on from there; its agent answers."""
-        memory = self._new_memory()
-        with (self._directory / "memory").open("rb") as file:
-            _copy(file.fileno(), memory, self._size)
-        with ExitStack() as stack:
-            state = os.open(self._directory / "state", os.O_RDONLY)
-            stack.callback(os.close, state)
-            qemu, port, monitor = stack.enter_context(raw_machine(self._raw, memory, state, restores=True))
-            protocol, loop = QmpMonitor(), Loop()
-            monitor.sendall(protocol.greeting(restores=True))
-            wait_for(monitor, protocol, MonitorEvent.READY)
-            channel = Channel(port, loop, hello=self._hello, restored=self._config)
-            channel.ping(idle=PATIENCE)
-            yield Restored(channel, qemu)
-            channel.close()
-            loop.close()
-
-    def _new_memory(self) -> int:
-        memory = os.memfd_create("raw-memory", os.MFD_CLOEXEC)
-        self._stack.callback(os.close, memory)
-        os.ftruncate(memory, self._size)
-        return memory
-
     def __enter__(self) -> Self:
         return self
 
@@ -93,20 +68,6 @@ class RawSnapshot:
         self._channel.close()
         self._loop.close()
         self._stack.close()
-
-
-def _copy(source: int, target: int, size: int) -> None:
-    """Copy what isn't a hole of a file into another one."""
-    offset = 0
-    while offset < size:
-        try:
-            begin = os.lseek(source, offset, os.SEEK_DATA)
-        except OSError:
-            return
-        offset = os.lseek(source, begin, os.SEEK_HOLE)
-        os.lseek(target, begin, os.SEEK_SET)
-        while begin < offset:
-            begin += os.sendfile(target, source, begin, offset - begin)
 
 
 def _ignored(_: bytes) -> None:
