@@ -102,6 +102,7 @@ from mvmnix.api.signing import PUBLIC_INSTANCES as PUBLIC_INSTANCES
 from mvmnix.api.signing import KeylessChoice as KeylessChoice
 from mvmnix.api.signing import key_file as key_file
 from mvmnix.api.signing import read_secret as read_secret
+from mvmnix.api.snapshots import MOST_FORKS as MOST_FORKS
 from mvmnix.api.snapshots import create_snapshot as create_snapshot
 from mvmnix.api.snapshots import fork_machine as fork_machine
 from mvmnix.api.snapshots import inspect_snapshot as inspect_snapshot

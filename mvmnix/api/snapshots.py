@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import datetime
+from typing import Final
 
 from mvmnix.api.admission import open_snapshots, submit_for
 from mvmnix.api.calls import connect
@@ -26,7 +27,11 @@ from mvmnix.launch.snapshots.store import KeptSnapshot
 from mvmnix.machines import registry
 from mvmnix.plan.backend import Backend
 from mvmnix.provenance.bundle import envelope, statement
+from mvmnix.provenance.bundle.statement import Statement
 from mvmnix.vmm.tsc import TscClock
+
+#: Machines that one fork starts, at most: each has its plan's memory.
+MOST_FORKS: Final = 64
 
 
 def create_snapshot(context: Context, machine: str, *, ends: bool = False) -> SnapshotKept:
@@ -52,9 +57,19 @@ def list_snapshots(context: Context) -> tuple[SnapshotClaim, ...]:
 
 def _claim(bundle: bytes) -> SnapshotClaim | None:
     try:
-        return from_statement(statement.parse(envelope.parse_bundle(bundle).payload))
+        return from_statement(_statement(bundle))
     except (RefusedError, ValueError):
         return None
+
+
+def _statement(bundle: bytes) -> Statement:
+    return statement.parse(envelope.parse_bundle(bundle).payload)
+
+
+def find_snapshot(context: Context, snapshot: str) -> SnapshotClaim:
+    """Return what a kept snapshot says; nothing of it is verified. Raises as `inspect_snapshot` does."""
+    with open_snapshots(context).open(snapshot) as kept:
+        return from_statement(_statement(kept.bundle))
 
 
 def inspect_snapshot(context: Context, snapshot: str) -> Mapping[str, object]:
@@ -63,7 +78,7 @@ def inspect_snapshot(context: Context, snapshot: str) -> Mapping[str, object]:
     Raises UsageError where there is none, RefusedError [snapshot-damaged, statement-malformed].
     """
     with open_snapshots(context).open(snapshot) as kept:
-        found = statement.parse(envelope.parse_bundle(kept.bundle).payload)
+        found = _statement(kept.bundle)
     from_statement(found)
     return found.predicate
 
@@ -73,12 +88,12 @@ def verify_kept_snapshot(context: Context, snapshot: str) -> tuple[StepResult, .
 
     Nothing is started or logged, and no nonce is spent. Raises UsageError where there is none, RefusedError.
     """
-    tsc = TscClock.start()
-    with open_snapshots(context).open(snapshot) as kept, submit_for(context, kept.plan) as submission:
+    tsc, snapshots = TscClock.start(), open_snapshots(context)
+    with snapshots.open(snapshot) as kept, submit_for(context, kept.plan) as submission:
         facts, moment = _host_and_time(context, tsc)
         handed = SnapshotSubmission(kept.bundle, submission)
         with verify_snapshot(handed, policy=context.policy, now=moment, host=facts) as verified:
-            memory, _ = open_snapshots(context).restore_memory(kept, verified.claim, is_shared=False)
+            memory, _ = snapshots.restore_memory(kept, verified.claim, is_shared=False)
             os.close(memory)
             return verified.steps
 

@@ -190,7 +190,11 @@ def prepare_launch(text: str, stack: ExitStack) -> Prepared:
     """Read a signed plan, a file or `plan:DIGEST`; it is verified where it starts."""
     context = open_state(stack)
     put_in_order(context.roots, context.machines, context.frontend)
-    bundle = plan_bytes(context, text)
+    return prepare_signed(context, plan_bytes(context, text))
+
+
+def prepare_signed(context: Context, bundle: bytes) -> Prepared:
+    """Return a signed plan with what it grants, if it is one; it is verified where it starts."""
     plan = open_signed(context, bundle).plan
     verbs, labels = (frozenset[Verb](), {}) if plan is None else (plan.verbs, plan.labels)
     return Prepared(context, bundle, verbs, labels)

@@ -4,14 +4,12 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
-from typing import Final
 
 from mvmnix.api.admission import open_snapshots
 from mvmnix.api.context import open_context
 from mvmnix.api.launch import StartOptions
 from mvmnix.api.machine_store import put_in_order
-from mvmnix.api.plans import open_signed
-from mvmnix.api.snapshots import list_snapshots, remove_snapshots
+from mvmnix.api.snapshots import MOST_FORKS, find_snapshot, list_snapshots, remove_snapshots
 from mvmnix.errors import MvmnixError, UsageError
 from mvmnix.launch.control.calls import take_snapshot
 from mvmnix.launch.control.drivers import Steps
@@ -22,11 +20,8 @@ from mvmnix.sdk.arguments import between
 from mvmnix.sdk.drive import work
 from mvmnix.sdk.errors import Error, NotFound, translate
 from mvmnix.sdk.machine import ENDED, Machine, OwnMachine, outcome_unknown, require
-from mvmnix.sdk.preparation import Prepared, open_state
+from mvmnix.sdk.preparation import Prepared, open_state, prepare_signed
 from mvmnix.sdk.sandbox import retention, start_prepared
-
-#: Machines that one fork starts, at most: each has its plan's memory.
-_MOST_FORKS: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,16 +48,21 @@ def facts(claim: SnapshotClaim) -> tuple[str, str, str, datetime, int, bool]:
 
 def take(machine: Machine, *, ends: bool) -> Steps[SnapshotClaim]:
     """Take a snapshot; with `ends` the machine ends with it, which is waited for. Raises NotGranted, PolicyRefused."""
+    snapshot = yield from _take(machine, ends=ends)
+    if ends:
+        yield from machine.wait(None)
+    return (yield from work(partial(_find, snapshot)))
+
+
+def _take(machine: Machine, *, ends: bool) -> Steps[str]:
+    """Take a snapshot, and return its id."""
     require(machine, Verb.SNAPSHOT)
     connection = yield from machine.connect()
     with connection:
         try:
-            kept = yield from take_snapshot(connection, ends=ends)
+            return (yield from take_snapshot(connection, ends=ends)).id
         except ENDED as error:
             raise outcome_unknown(machine.id) from error
-    if ends:
-        yield from machine.wait(None)
-    return (yield from work(partial(_find, kept.id)))
 
 
 def list_kept() -> Steps[tuple[SnapshotClaim, ...]]:
@@ -85,8 +85,8 @@ def restore(snapshot: str, name: str, *, private: bool, keep: bool) -> Steps[Own
 
 def fork(machine: Machine, count: int) -> Steps[tuple[OwnMachine | Error, ...]]:
     """Start machines that go on from where this one is, or why one doesn't. Raises as `take` does."""
-    between(count, "count", 1, _MOST_FORKS)
-    snapshot = (yield from take(machine, ends=False)).id
+    between(count, "count", 1, MOST_FORKS)
+    snapshot = yield from _take(machine, ends=False)
     made = list[OwnMachine | Error]()
     try:
         for _ in range(count):
@@ -112,9 +112,7 @@ def _prepare(snapshot: str, stack: ExitStack) -> Prepared:
         bundle = stack.enter_context(open_snapshots(context).open(snapshot)).plan
     except UsageError as error:
         raise NotFound(error.message, hint=error.hint) from error
-    plan = open_signed(context, bundle).plan
-    verbs, labels = (frozenset[Verb](), {}) if plan is None else (plan.verbs, plan.labels)
-    return Prepared(context, bundle, verbs, labels)
+    return prepare_signed(context, bundle)
 
 
 def _list() -> tuple[SnapshotClaim, ...]:
@@ -123,10 +121,12 @@ def _list() -> tuple[SnapshotClaim, ...]:
 
 
 def _find(snapshot: str) -> SnapshotClaim:
-    for claim in _list():
-        if claim.id == snapshot:
-            return claim
-    raise NotFound(f"the snapshot {snapshot} is gone already", hint="it was removed by another process")
+    try:
+        with open_context() as context:
+            return find_snapshot(context, snapshot)
+    except UsageError as error:
+        why = f"the snapshot {snapshot} is gone already"
+        raise NotFound(why, hint="it was removed by another process") from error
 
 
 def _remove(snapshot: str) -> None:

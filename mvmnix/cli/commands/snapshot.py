@@ -1,10 +1,9 @@
 """`mvm snapshot`, `cool`, `thaw`, `restore`, `fork`: keeps running machines, and starts others that go on from them."""
 
-from typing import Final
-
 import click
 
 from mvmnix.api import (
+    MOST_FORKS,
     SnapshotClaim,
     StartOptions,
     create_snapshot,
@@ -23,9 +22,6 @@ from mvmnix.cli.options.output_format import OutputFormat, format_options
 from mvmnix.cli.output import MIB, TERMINAL, answer, json_option, table, tell
 from mvmnix.errors import MvmnixError
 from mvmnix.formats.strict import show_time
-
-#: Machines that one `mvm fork` starts, at most: each has its plan's memory.
-_MOST_FORKS: Final = 64
 
 
 @click.group()
@@ -131,7 +127,7 @@ def thaw(machine: str, name: str) -> None:
 
 @click.command()
 @click.argument("machine", shell_complete=running_machine)
-@click.option("-n", "count", type=click.IntRange(1, _MOST_FORKS), default=1, show_default=True, help="How many.")
+@click.option("-n", "count", type=click.IntRange(1, MOST_FORKS), default=1, show_default=True, help="How many.")
 def fork(machine: str, count: int) -> int:
     """Start machines that go on from where the running MACHINE is, which goes on, too. Prints the id of each.
 
