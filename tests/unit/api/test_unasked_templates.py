@@ -18,11 +18,9 @@ from mvmnix.launch.templates.cold_starts import ColdStarts
 from mvmnix.plan.plan import Plan, Use
 from mvmnix.system import control_groups, process
 from mvmnix.system.procfs import boot_id
-from mvmnix.vmm.tsc import TscClock
 from tests.unit.cli.machines import kinds
 from tests.unit.cli.policies import policy, revoke
 from tests.unit.cli.station import Station
-from tests.unit.launch.fake_hypervisor import Scenario
 
 KEY = Digest.of(b"a key")
 SHAPE = MachineShape(2, 300, network=False)
@@ -35,10 +33,9 @@ def unlimited(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def warm(settled: Station, monkeypatch: pytest.MonkeyPatch) -> Station:
+def warm(settled: Station) -> Station:
     """A user whose hypervisor saves guests, and whose host's counter is always measured the same."""
-    monkeypatch.setattr(TscClock, "khz", lambda _: 2_000_000)
-    settled.hypervisor(restored=Scenario.BOOTS)
+    settled.saves_guests()
     settled.flake()
     return settled
 

@@ -38,6 +38,7 @@ from mvmnix.provenance.slsa.provenance import (
 )
 from mvmnix.system import own_flake
 from mvmnix.system.roots import Roots
+from mvmnix.vmm.tsc import TscClock
 from tests.fakes import DERIVATION, files_of
 from tests.repository import ROOT
 from tests.unit.launch.fake_hypervisor import FakeHypervisor, Scenario
@@ -134,6 +135,11 @@ class Station:
         jail = NullJail()
         for place in ("mvmnix.api.admission", "mvmnix.api.doctor"):
             self.monkeypatch.setattr(f"{place}.open_jail", lambda _: jail)
+
+    def saves_guests(self) -> None:
+        """Have a hypervisor that saves guests and restores them, and a counter that is always measured the same."""
+        self.monkeypatch.setattr(TscClock, "khz", lambda _: 2_000_000)
+        self.hypervisor(restored=Scenario.BOOTS)
 
     def installation(self) -> None:
         """Have a flake beside the package, and its builder image built."""

@@ -15,10 +15,8 @@ from mvmnix.launcher.held_templates import HeldTemplates
 from mvmnix.launcher.pools import Pools
 from mvmnix.launcher.waiting import wait_for_claim
 from mvmnix.system.roots import Roots
-from mvmnix.vmm.tsc import TscClock
 from tests.patience import until
 from tests.unit.cli.station import Station
-from tests.unit.launch.fake_hypervisor import Scenario
 from tests.unit.launcher.serving import Serving, serving
 
 
@@ -29,9 +27,8 @@ def states(station: Station) -> list[object]:
 @pytest.fixture
 def pooled(settled: Station, monkeypatch: pytest.MonkeyPatch) -> Station:
     """A user whose hypervisor saves guests, and whose host's counter is always measured the same."""
-    monkeypatch.setattr(TscClock, "khz", lambda _: 2_000_000)
     monkeypatch.setattr("mvmnix.launcher.waiting._LOOK", 0.1)
-    settled.hypervisor(restored=Scenario.BOOTS)
+    settled.saves_guests()
     return settled
 
 

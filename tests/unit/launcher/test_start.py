@@ -18,11 +18,9 @@ from mvmnix.launch.control.start_messages import Created, Mode
 from mvmnix.launch.templates.template import NOTHING_HELD
 from mvmnix.launcher import start
 from mvmnix.system.store import sealed_memory
-from mvmnix.vmm.tsc import TscClock
 from tests.support import forked_launcher
 from tests.unit.cli.plans import signed
 from tests.unit.cli.station import Station
-from tests.unit.launch.fake_hypervisor import Scenario
 from tests.unit.launcher.requests import REQUEST, ask, handed, replaced
 from tests.unit.launcher.talk import stream_socket
 
@@ -197,8 +195,7 @@ def test_of_an_exported_image_or_for_a_machine_that_starts_warm_nothing_is_count
 
 def _followed(station: Station, *, private: bool) -> Callable[..., bool]:
     """Return what types a command, and says whether something is left to do once its caller was told."""
-    station.hypervisor(restored=Scenario.BOOTS)
-    station.monkeypatch.setattr(TscClock, "khz", lambda _: 2_000_000)
+    station.saves_guests()
     perform, held, path = start.perform, None if private else NOTHING_HELD, station.path / "followed"
 
     def noted(*given: Any, waiting: Any, **_: Any) -> start.Performed:

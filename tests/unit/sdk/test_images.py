@@ -8,9 +8,7 @@ import pytest
 from mvmnix import Deny, Secret, Share
 from mvmnix.keys import Role
 from mvmnix.sdk import errors
-from mvmnix.vmm.tsc import TscClock
 from tests.unit.cli.station import Station
-from tests.unit.launch.fake_hypervisor import Scenario
 from tests.unit.sdk.faces import Face, on_both
 
 pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
@@ -40,11 +38,8 @@ async def test_an_image_is_found_exported_and_verified(
 
 
 @on_both
-async def test_a_template_is_made_listed_used_and_removed(
-    face: Face, settled: Station, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(TscClock, "khz", lambda _: 2_000_000)
-    settled.hypervisor(restored=Scenario.BOOTS)
+async def test_a_template_is_made_listed_used_and_removed(face: Face, settled: Station) -> None:
+    settled.saves_guests()
     flake = settled.flake(verbs=["exec"])
     made = await face.Image.warm(flake)
     other = await face.Image.warm("image:hello", vcpus=made.vcpus + 1, memory_mib=300)

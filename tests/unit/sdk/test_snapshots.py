@@ -6,11 +6,9 @@ import pytest
 
 from mvmnix import aio
 from mvmnix.sdk import errors
-from mvmnix.vmm.tsc import TscClock
 from tests.patience import SHORT
 from tests.unit.cli.plans import signed
 from tests.unit.cli.station import Station
-from tests.unit.launch.fake_hypervisor import Scenario
 from tests.unit.sdk.faces import Face, on_both, seen
 
 pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
@@ -19,10 +17,9 @@ VERBS = ["exec", "snapshot"]
 
 
 @pytest.fixture
-def saving(settled: Station, monkeypatch: pytest.MonkeyPatch) -> str:
+def saving(settled: Station) -> str:
     """A flake whose image offers snapshots, of a user whose hypervisor saves guests."""
-    monkeypatch.setattr(TscClock, "khz", lambda _: 2_000_000)
-    settled.hypervisor(restored=Scenario.BOOTS)
+    settled.saves_guests()
     return settled.flake(verbs=VERBS)
 
 

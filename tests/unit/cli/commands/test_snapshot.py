@@ -1,16 +1,13 @@
 """`mvm snapshot`, `cool`, `thaw`, `restore`, `fork`, with a hypervisor that does nothing."""
 
-import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from mvmnix.errors import ReasonCode
-from mvmnix.vmm.tsc import TscClock
 from tests.patience import until
+from tests.unit.cli.plans import log
 from tests.unit.cli.station import Station
-from tests.unit.launch.fake_hypervisor import Scenario
 
 #: What the image offers, and what the plan grants.
 OFFERED = ["copy", "exec", "shell", "snapshot"]
@@ -18,10 +15,9 @@ GRANTED = ("--verb", "exec", "--verb", "snapshot")
 
 
 @pytest.fixture
-def saving(settled: Station, monkeypatch: pytest.MonkeyPatch) -> Station:
+def saving(settled: Station) -> Station:
     """A user whose hypervisor saves guests, and whose host's counter is always measured the same."""
-    monkeypatch.setattr(TscClock, "khz", lambda _: 2_000_000)
-    settled.hypervisor(restored=Scenario.BOOTS)
+    settled.saves_guests()
     return settled
 
 
@@ -45,10 +41,6 @@ def done(station: Station, *words: str) -> str:
 
 def listed(station: Station) -> list[dict[str, object]]:
     return list(station.mvm("snapshot", "ls", "--json").answer("snapshots"))
-
-
-def log(station: Station) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in station.mvm("audit", "tail", "-n", "100").out.splitlines()]
 
 
 def running(station: Station) -> set[str]:

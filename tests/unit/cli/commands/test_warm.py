@@ -7,20 +7,17 @@ from pathlib import Path
 import pytest
 
 from mvmnix.machines.ending import EndReason
-from mvmnix.vmm.tsc import TscClock
 from tests.unit.cli.machines import kinds
 from tests.unit.cli.plans import log
 from tests.unit.cli.station import Station
-from tests.unit.launch.fake_hypervisor import Scenario
 
 REFUSED = 126
 
 
 @pytest.fixture
-def warm(settled: Station, monkeypatch: pytest.MonkeyPatch) -> Station:
+def warm(settled: Station) -> Station:
     """A user whose hypervisor saves guests, and whose host's counter is always measured the same."""
-    monkeypatch.setattr(TscClock, "khz", lambda _: 2_000_000)
-    settled.hypervisor(restored=Scenario.BOOTS)
+    settled.saves_guests()
     return settled
 
 
