@@ -119,6 +119,14 @@ def descendants(parent: int) -> Iterator[int]:
         yield from descendants(child)
 
 
+def hypervisor_of(supervisor: int) -> int:
+    """The process id of the QEMU below the two processes of a supervisor's sandbox."""
+    found = supervisor
+    while below := list(children(found)):
+        found = below[0]
+    return found
+
+
 def _beside(pid: int, guest: int) -> float:
     """A process's PSS in MiB (proc_pid_smaps(5)), without the one mapping that is as large as the guest's memory."""
     total = 0

@@ -11,12 +11,11 @@ from typing import Final
 
 from bench.commands import plan
 from bench.measurement import Figure, in_time
-from bench.memory import private, sizes_of, supervisor_of
+from bench.memory import hypervisor_of, private, sizes_of, supervisor_of
 from bench.pairs import Pair, in_turns
 from bench.place import Place
 from bench.raw_qemu import RawQemu
 from bench.raw_snapshot import RawSnapshot
-from mvmnix.system.procfs import children
 
 _MEMORY: Final = "256M"
 #: Uses 96 MiB, beside what the guest has in use after its boot; random, as what is worth a snapshot isn't zero.
@@ -85,14 +84,7 @@ def _times(place: Place, machine: str, raw: RawSnapshot, rounds: int) -> Iterato
 
 def _in_use(place: Place, machine: str) -> float:
     """MB of a guest's memory that were ever written: what its hypervisor has of the memfd."""
-    return sizes_of(_hypervisor(place, machine))["Pss_Shmem"]
-
-
-def _hypervisor(place: Place, machine: str) -> int:
-    pid = supervisor_of(place, machine)
-    while below := [*children(pid)]:
-        (pid,) = below
-    return pid
+    return sizes_of(hypervisor_of(supervisor_of(place, machine)))["Pss_Shmem"]
 
 
 def _forks(place: Place, machine: str, rounds: int) -> Iterator[Figure]:
@@ -101,7 +93,7 @@ def _forks(place: Place, machine: str, rounds: int) -> Iterator[Figure]:
         begin = time.monotonic()
         forked = _said(place, "fork", machine, "-n", str(_FORKS)).split()
         seconds.append(time.monotonic() - begin)
-        memory += [private(sizes_of(_hypervisor(place, each))) for each in forked]
+        memory += [private(sizes_of(hypervisor_of(supervisor_of(place, each)))) for each in forked]
         place.mvm("kill", *forked)
     yield in_time(f"mvm fork -n {_FORKS}", seconds, "at most 3 s", unit="s")
     yield Figure("private memory of a fork's hypervisor", "MB", tuple(memory))

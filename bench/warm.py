@@ -9,7 +9,7 @@ from pathlib import Path
 
 from bench.commands import plan
 from bench.measurement import Figure, in_time, in_turns_with
-from bench.memory import SETTLED, private, sizes_of, supervisor_of
+from bench.memory import SETTLED, hypervisor_of, private, sizes_of, supervisor_of
 from bench.pairs import Pair, in_turns
 from bench.place import TRUE, Place
 from bench.raw_qemu import PATIENCE, RawQemu
@@ -20,7 +20,6 @@ from mvmnix.api.pools import list_pools
 from mvmnix.launch.agent.requests import ExecRequest
 from mvmnix.launch.control.drivers import run
 from mvmnix.model import User, Workload
-from mvmnix.system.procfs import children
 from mvmnix.system.roots import Roots
 
 #: MiB of the machines that are claimed, how many wait, and starts in a row for each round of claims.
@@ -90,7 +89,7 @@ def _memory(place: Place, template: RawTemplate, signed: Path) -> Iterator[Figur
         theirs = sizes_of(machine.qemu.pid)
     with _boxes(signed, _TWINS) as boxes:
         time.sleep(SETTLED)
-        ours = [sizes_of(_hypervisor(supervisor_of(place, box.id))) for box in boxes]
+        ours = [sizes_of(hypervisor_of(supervisor_of(place, box.id))) for box in boxes]
     alone, by_hand = tuple(map(private, ours)), (private(theirs),) * len(ours)
     yield Figure("private memory of an idle warm machine", "MB", alone, _RAW, by_hand, "ratio at most 1.15")
     pss, rss = (sum(each[name] for each in ours) for name in ("Pss", "Rss"))
@@ -147,14 +146,6 @@ def _wait_for_pool(context: Context) -> None:
 def _boxes(signed: Path, count: int) -> Iterator[list[Sandbox]]:
     with ExitStack() as stack:
         yield [stack.enter_context(Sandbox.launch(signed)) for _ in range(count)]
-
-
-def _hypervisor(supervisor: int) -> int:
-    """The QEMU below the two processes of its sandbox."""
-    found = supervisor
-    while below := list(children(found)):
-        found = below[0]
-    return found
 
 
 def _ignored(_: bytes) -> None:
