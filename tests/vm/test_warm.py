@@ -31,6 +31,13 @@ def started(world: World, *words: str) -> tuple[Receipt, str]:
     return receipt, done.stderr.decode()
 
 
+def started_warm(world: World, *words: str) -> str:
+    """Run a machine that starts from a template; the id of the machine that left it."""
+    receipt, told = started(world, *words)
+    assert receipt.observed.template is not None, told
+    return receipt.observed.template
+
+
 def templates(world: World) -> list[dict[str, object]]:
     listed = world.home.mvm("warm", "ls", "--json")
     assert listed.returncode == 0, listed.stderr.decode()
@@ -215,7 +222,7 @@ def test_shares_and_a_data_disk_and_a_template_of_each(warmed: World, tmp_path: 
 
 
 def test_another_policy_ends_it(warmed: World) -> None:
-    assert started(warmed, HELLO, *TRUE)[0].observed.template is not None
+    started_warm(warmed, HELLO, *TRUE)
     policy = warmed.home.config / "trust.toml"
     replaced(policy, policy.read_bytes().replace(b"serial = 1 ", b"serial = 2 "))
     receipt, told = started(warmed, HELLO, *TRUE)
@@ -223,7 +230,7 @@ def test_another_policy_ends_it(warmed: World) -> None:
     assert "the trust policy, or what is revoked, has changed since the template was made" in told
     assert files(warmed) == []
     assert warmed.home.mvm("warm", HELLO, cwd=warmed.tree).returncode == 0
-    assert started(warmed, HELLO, *TRUE)[0].observed.template == templates(warmed)[0]["machine"]
+    assert started_warm(warmed, HELLO, *TRUE) == templates(warmed)[0]["machine"]
 
 
 def test_a_flipped_byte_is_told_and_the_machine_boots(warmed: World) -> None:
@@ -239,7 +246,7 @@ def test_a_flipped_byte_is_told_and_the_machine_boots(warmed: World) -> None:
 
 
 def test_one_that_was_removed_is_used_no_more_though_a_launcher_holds_it(warmed: World) -> None:
-    assert started(warmed, HELLO, *TRUE)[0].observed.template is not None
+    started_warm(warmed, HELLO, *TRUE)
     (template,) = templates(warmed)
     removed = warmed.home.mvm("warm", "rm", "hello")
     assert (removed.returncode, removed.stdout.decode().strip()) == (0, template["key"])
@@ -249,10 +256,10 @@ def test_one_that_was_removed_is_used_no_more_though_a_launcher_holds_it(warmed:
 
 
 def test_it_outlives_the_launcher(warmed: World) -> None:
-    assert started(warmed, HELLO, *TRUE)[0].observed.template is not None
+    started_warm(warmed, HELLO, *TRUE)
     stopped = warmed.home.mvm("launcher", "stop")
     assert (stopped.returncode, stopped.stdout != b"") == (0, True)
-    assert started(warmed, HELLO, *TRUE)[0].observed.template == templates(warmed)[0]["machine"]
+    assert started_warm(warmed, HELLO, *TRUE) == templates(warmed)[0]["machine"]
 
 
 def configured(world: World, *, unasked: bool) -> None:
@@ -283,7 +290,7 @@ def test_after_the_second_cold_start_a_template_is_made_unasked(copied: World) -
     assert started(copied, *words)[0].observed.template is None
     until(lambda: files(copied) and of_shape(copied, 300), lambda: templates(copied), seconds=PATIENCE)
     (template,) = of_shape(copied, 300)
-    assert started(copied, *words)[0].observed.template == template["machine"]
+    assert started_warm(copied, *words) == template["machine"]
     log = [json.loads(line) for line in copied.home.mvm("audit", "tail", "-n", "100").stdout.splitlines()]
     assert [record["kind"] for record in log if record.get("machine") == template["machine"]] == ["start", "end"]
     assert refusals(copied) == before
