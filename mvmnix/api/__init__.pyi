@@ -104,11 +104,14 @@ from mvmnix.api.signing import key_file as key_file
 from mvmnix.api.signing import read_secret as read_secret
 from mvmnix.api.snapshots import MOST_FORKS as MOST_FORKS
 from mvmnix.api.snapshots import create_snapshot as create_snapshot
+from mvmnix.api.snapshots import export_snapshot as export_snapshot
 from mvmnix.api.snapshots import fork_machine as fork_machine
+from mvmnix.api.snapshots import import_snapshot as import_snapshot
 from mvmnix.api.snapshots import inspect_snapshot as inspect_snapshot
 from mvmnix.api.snapshots import list_snapshots as list_snapshots
 from mvmnix.api.snapshots import remove_snapshots as remove_snapshots
 from mvmnix.api.snapshots import restore_snapshot as restore_snapshot
+from mvmnix.api.snapshots import snapshot_recipient as snapshot_recipient
 from mvmnix.api.snapshots import thaw_machine as thaw_machine
 from mvmnix.api.snapshots import verify_kept_snapshot as verify_kept_snapshot
 from mvmnix.api.source_refs import KEPT_SCHEME as KEPT_SCHEME

@@ -70,6 +70,7 @@ class Account:
             "networkProxy": it.network_proxy,
             "unaskedVerbs": it.unasked_verbs,
             "warmStarts": it.warm_starts,
+            "importedSnapshots": it.imported_snapshots,
             "revoked": [_entry(each) for each in self.revoked()],
             "narrowed": list(self.narrowed()),
         }

@@ -1,4 +1,4 @@
-"""Takes, lists and removes snapshots, starts machines that go on from them, and admits them in the launcher's fork."""
+"""Takes, lists, exports and imports snapshots, starts machines from them, and admits them in the launcher's fork."""
 
 import os
 from collections.abc import Iterator, Mapping
@@ -7,27 +7,48 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Final
 
+from mvmnix.api import files
 from mvmnix.api.admission import open_snapshots, submit_for
 from mvmnix.api.calls import connect
 from mvmnix.api.context import Context
 from mvmnix.api.launch import StartOptions, start_machine
+from mvmnix.audit.record import Record, RecordKind
+from mvmnix.clock import now
 from mvmnix.digest import Digest
-from mvmnix.errors import MvmnixError, RefusedError, StepResult, UsageError
+from mvmnix.errors import MvmnixError, ReasonCode, RefusedError, StepResult, UsageError, refuse
+from mvmnix.formats.escaping import shell_command
 from mvmnix.keys import Role
 from mvmnix.launch import backends
 from mvmnix.launch.control.calls import take_snapshot
 from mvmnix.launch.control.drivers import run
 from mvmnix.launch.control.messages import SnapshotKept
-from mvmnix.launch.gate.admission import admit_snapshot
+from mvmnix.launch.gate.admission import admit_import, admit_snapshot
 from mvmnix.launch.gate.clock import HostClock
-from mvmnix.launch.gate.snapshot import HostFacts, SnapshotSubmission, VerifiedSnapshot, verify_snapshot
+from mvmnix.launch.gate.snapshot import (
+    HostFacts,
+    SnapshotSubmission,
+    VerifiedImport,
+    VerifiedSnapshot,
+    refuse_export_of_once,
+    verify_snapshot,
+)
 from mvmnix.launch.runtime.snapshot_facts import host_facts
-from mvmnix.launch.snapshots.statement import SnapshotClaim, from_statement
+from mvmnix.launch.snapshots.export import (
+    ExportedSnapshot,
+    exported,
+    open_export,
+    parse_recipient,
+    recipient_key,
+    show_recipient,
+)
+from mvmnix.launch.snapshots.statement import SnapshotClaim, from_statement, snapshot_statement
 from mvmnix.launch.snapshots.store import KeptSnapshot
+from mvmnix.launch.templates.sealing_key import read_or_make
 from mvmnix.machines import registry
 from mvmnix.plan.backend import Backend
 from mvmnix.provenance.bundle import envelope, statement
 from mvmnix.provenance.bundle.statement import Statement
+from mvmnix.system.output_files import NewFile
 from mvmnix.vmm.tsc import TscClock
 
 #: Machines that one fork starts, at most: each has its plan's memory.
@@ -88,14 +109,94 @@ def verify_kept_snapshot(context: Context, snapshot: str) -> tuple[StepResult, .
 
     Nothing is started or logged, and no nonce is spent. Raises UsageError where there is none, RefusedError.
     """
-    tsc, snapshots = TscClock.start(), open_snapshots(context)
-    with snapshots.open(snapshot) as kept, submit_for(context, kept.plan) as submission:
+    snapshots = open_snapshots(context)
+    with snapshots.open(snapshot) as kept, _verified(context, kept) as verified:
+        snapshots.check(kept, verified.claim)
+        return verified.steps
+
+
+@contextmanager
+def _verified(context: Context, kept: KeptSnapshot) -> Iterator[VerifiedSnapshot]:
+    tsc = TscClock.start()
+    with submit_for(context, kept.plan) as submission:
         facts, moment = _host_and_time(context, tsc)
         handed = SnapshotSubmission(kept.bundle, submission)
         with verify_snapshot(handed, policy=context.policy, now=moment, host=facts) as verified:
-            memory, _ = snapshots.restore_memory(kept, verified.claim, is_shared=False)
-            os.close(memory)
-            return verified.steps
+            yield verified
+
+
+def snapshot_recipient(context: Context) -> str:
+    """Return the public key to which others export snapshots for this host, as one line. Raises RefusedError."""
+    return show_recipient(recipient_key(read_or_make(context.keys)).public_key())
+
+
+def export_snapshot(context: Context, snapshot: str, recipient: str, out: NewFile) -> None:
+    """Write a kept snapshot, verified as for a restore, to a new file that the recipient's host alone can open.
+
+    That it was exported, and to whom, is in the log. Raises UsageError for a recipient that is none, or a file that is
+    there; RefusedError, also for a snapshot whose plan is for once.
+    """
+    try:
+        to = parse_recipient(recipient)
+    except ValueError as error:
+        raise UsageError(f"--to: {error}", hint="take what `mvm snapshot recipient` prints there") from error
+    snapshots = open_snapshots(context)
+    with snapshots.open(snapshot) as kept, _verified(context, kept) as verified:
+        with context.recorded(plan=verified.plan.digest):
+            refuse_export_of_once(verified)
+            key = snapshots.export(kept, verified.claim)
+        with out.open() as file:
+            file.writelines(exported(kept, key, to))
+            _log(context, verified.claim, {"snapshot": verified.digest, "recipient": Digest.of(recipient.encode())})
+
+
+def import_snapshot(context: Context, file: str) -> str:
+    """Keep a snapshot that another host exported to this one; return its id, which is the same here.
+
+    This host signs a statement of its own about it, which names the other one. Raises UsageError for what is no regular
+    file, or a snapshot that is kept here; RefusedError, which is logged.
+    """
+    tsc, snapshots = TscClock.start(), open_snapshots(context)
+    with files.regular(file, "name a file that is there") as fd, os.fdopen(fd, "rb", closefd=False) as source:
+        with _unless_damaged(context, file):
+            read = open_export(source, recipient_key(read_or_make(context.keys)))
+        found = _admitted(context, read, tsc)
+        claim = replace(found.claim, policy=found.policy, imported=found.digest)
+        if snapshots.has(claim.id):
+            raise UsageError(f"there is a snapshot {claim.id}", hint=shell_command("mvm", "snapshot", "rm", claim.id))
+        with snapshots.begin(claim.id) as writer:
+            with _unless_damaged(context, file):
+                writer.adopt(read.key, read.sealed, claim)
+            claim = replace(claim, key=writer.key)
+            bundle = context.sign(Role.HOST, snapshot_statement(claim).to_bytes())
+            _log(context, claim, {"snapshot": Digest.of(bundle), "imported": found.digest})
+            writer.keep(bundle, read.plan)
+    return claim.id
+
+
+@contextmanager
+def _unless_damaged(context: Context, file: str) -> Iterator[None]:
+    with context.recorded():
+        try:
+            yield
+        except ValueError as error:
+            hint = "have it exported again, to what `mvm snapshot recipient` prints here"
+            raise refuse(ReasonCode.SNAPSHOT_DAMAGED, file, str(error), hint) from error
+
+
+def _admitted(context: Context, read: ExportedSnapshot, tsc: TscClock) -> VerifiedImport:
+    with submit_for(context, read.plan) as submission:
+        facts, moment = _host_and_time(context, tsc)
+        handed = SnapshotSubmission(read.bundle, submission)
+        policy, journal = context.policy, context.journal
+        return admit_import(handed, policy=policy, journal=journal, clock=lambda: moment, host=facts)
+
+
+def _log(context: Context, claim: SnapshotClaim, digests: Mapping[str, Digest]) -> None:
+    kind, policy = RecordKind.SNAPSHOT, context.policy.digest
+    context.journal.append(
+        Record(kind=kind, time=now(), machine=claim.machine, plan=claim.plan, policy=policy, digests=digests)
+    )
 
 
 def remove_snapshots(context: Context, names: tuple[str, ...]) -> Iterator[str]:

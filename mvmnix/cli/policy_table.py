@@ -115,3 +115,4 @@ def _bounds(it: Account) -> Iterator[Row]:
     yield "network", f"a plan {'may' if policy.network_proxy else 'may not'} have it go out by a proxy"
     yield "verbs", f"a plan of `mvm run` {'may' if policy.unasked_verbs else 'may not'} grant some unasked"
     yield "warm starts", f"machines {'may' if policy.warm_starts else 'may not'} start from templates"
+    yield "imports", f"snapshots that other hosts exported {'count' if policy.imported_snapshots else 'do not count'}"

@@ -37,6 +37,7 @@ def policy_node(
         ("network proxies", "allowed" if policy.network_proxy else "refused"),
         ("unasked verbs", "allowed" if policy.unasked_verbs else "refused"),
         ("warm starts", "allowed" if policy.warm_starts else "refused"),
+        ("imported snapshots", "allowed" if policy.imported_snapshots else "refused"),
     )
     return Node(
         POLICY, NodeKind.POLICY, "trust.toml", _verdict(policy, now, latest, clock), str(policy.digest), "", facts

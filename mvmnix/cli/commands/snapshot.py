@@ -7,21 +7,27 @@ from mvmnix.api import (
     SnapshotClaim,
     StartOptions,
     create_snapshot,
+    export_snapshot,
     fork_machine,
+    import_snapshot,
     inspect_snapshot,
     list_snapshots,
     open_context,
     put_in_order,
     remove_snapshots,
     restore_snapshot,
+    snapshot_recipient,
     thaw_machine,
     verify_kept_snapshot,
 )
 from mvmnix.cli.completers import ended_machine, running_machine
+from mvmnix.cli.completers import file as archive_file
 from mvmnix.cli.options.output_format import OutputFormat, format_options
+from mvmnix.cli.options.outputs import OutputType
 from mvmnix.cli.output import MIB, TERMINAL, answer, json_option, table, tell
 from mvmnix.errors import MvmnixError
 from mvmnix.formats.strict import show_time
+from mvmnix.system.output_files import NewFile
 
 
 @click.group()
@@ -90,6 +96,37 @@ def verify(snapshot: str, as_json: bool) -> None:
         answer("verification", {"verified": True, "snapshot": snapshot, "steps": [step.record for step in steps]})
     else:
         click.echo(f"verified: snapshot {snapshot}, by {len(steps)} steps, and the memory that it is about")
+
+
+@snapshot.command()
+def recipient() -> None:
+    """Print the public key to which others export snapshots for this host."""
+    with open_context(TERMINAL) as context:
+        click.echo(snapshot_recipient(context))
+
+
+@snapshot.command()
+@click.argument("snapshot", metavar="SNAPSHOT")
+@click.option("--to", required=True, metavar="KEY", help="What `mvm snapshot recipient` prints where it is to be used.")
+@click.option("--out", "-o", required=True, type=OutputType(NewFile, "FILE"), help="The new file to write.")
+def export(snapshot: str, to: str, out: NewFile) -> None:
+    """Write SNAPSHOT to a new file, sealed to the KEY of another host; it is verified first.
+
+    Under emulation only the host that made it, until that boots, can go on from it: as another user, for instance.
+    """
+    with open_context(TERMINAL) as context:
+        export_snapshot(context, snapshot, to, out)
+
+
+@snapshot.command(name="import")
+@click.argument("file", metavar="FILE", shell_complete=archive_file)
+def import_(file: str) -> None:
+    """Keep the snapshot in FILE, which was exported to this host, where the trust policy takes it; print its id.
+
+    Its image has to be here: `mvm image load`.
+    """
+    with open_context(TERMINAL) as context:
+        click.echo(import_snapshot(context, file))
 
 
 @snapshot.command()

@@ -15,7 +15,14 @@ from functools import partial
 from mvmnix.audit.record import Record, RecordKind
 from mvmnix.digest import Digest
 from mvmnix.errors import RefusedError
-from mvmnix.launch.gate.snapshot import HostFacts, SnapshotSubmission, VerifiedSnapshot, verify_snapshot
+from mvmnix.launch.gate.snapshot import (
+    HostFacts,
+    SnapshotSubmission,
+    VerifiedImport,
+    VerifiedSnapshot,
+    verify_import,
+    verify_snapshot,
+)
 from mvmnix.launch.gate.verify import Submission, VerifiedPlan, verify_plan
 from mvmnix.provenance.policy.policy import TrustPolicy
 from mvmnix.provenance.policy.verdicts import VerdictLog, as_verdict, refuse_older
@@ -49,7 +56,24 @@ def admit_snapshot(
     return verified
 
 
-def _verified[T: VerifiedPlan | VerifiedSnapshot](
+def admit_import(
+    it: SnapshotSubmission,
+    *,
+    policy: TrustPolicy,
+    journal: VerdictLog,
+    clock: Callable[[], datetime],
+    host: HostFacts,
+) -> VerifiedImport:
+    """Verify an exported snapshot (snapshot.py), and log a refusal; what is kept of it is a record of its own.
+
+    Raises as `admit` does.
+    """
+    now = clock()
+    verify = partial(verify_import, it, policy=policy, now=now, host=host)
+    return _verified(it.plan.digest, verify, policy, journal, now)
+
+
+def _verified[T: VerifiedPlan | VerifiedSnapshot | VerifiedImport](
     plan: Digest, verify: Callable[[], T], policy: TrustPolicy, journal: VerdictLog, now: datetime
 ) -> T:
     """Verify, under a policy that is none of the older ones, and still isn't when that is over. Raises RefusedError."""
@@ -66,11 +90,12 @@ def _verified[T: VerifiedPlan | VerifiedSnapshot](
 
 
 @contextmanager
-def _closed_on_failure(verified: VerifiedPlan | VerifiedSnapshot) -> Iterator[None]:
+def _closed_on_failure(verified: VerifiedPlan | VerifiedSnapshot | VerifiedImport) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        verified.close()
+        if not isinstance(verified, VerifiedImport):  # which holds nothing open
+            verified.close()
         raise
 
 

@@ -1,4 +1,4 @@
-"""Verifies a snapshot and the plan that it is of, in numbered steps; the only minter of VerifiedSnapshot.
+"""Verifies a snapshot and the plan that it is of, in numbered steps; mints VerifiedSnapshot and VerifiedImport.
 
 Steps 1 to 5, who signed it, are those of provenance/verify/authentication.py, for the role `host`: it is this host's
 key, and neither that nor the bundle nor the statement in it is revoked. Only then is it read:
@@ -26,16 +26,22 @@ At last it is held against the plan:
 17. where the plan starts one machine at most, this one ended with the snapshot.
 
 The sealed file itself is held against the statement when it is opened (launch/snapshots/store.py, `restore_memory`).
+
+A snapshot that another host exported takes the same steps when it is imported (`verify_import`), but these. Any
+signer may have signed it to whom the policy gives the role `host`. It was made under a policy of that host's: in step
+11 the one in force has to take such snapshots. What that host starts isn't known here: in step 17 the plan has to start
+more than one machine.
 """
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from types import TracebackType
 from typing import Final, Self, final
 
 from mvmnix.digest import Digest
-from mvmnix.errors import Reason, ReasonCode, StepResult, refuse
+from mvmnix.errors import Reason, ReasonCode, RefusedError, StepResult, refuse
 from mvmnix.formats.strict import show_time
 from mvmnix.keys import PublicKey, Role
 from mvmnix.launch.agent.frames import PROTOCOL_VERSION
@@ -110,6 +116,22 @@ class VerifiedSnapshot(Sealed):
         self.close()
 
 
+@final
+@_SEAL.of("verify_import()")
+@dataclass(frozen=True, slots=True, eq=False)
+class VerifiedImport(Sealed):
+    """An exported snapshot that may be kept here, under a statement of this host's; no machine starts from it as it is.
+
+    `policy` is the digest of the policy that admitted it; the others as in VerifiedSnapshot.
+    """
+
+    claim: SnapshotClaim
+    signer: Signer
+    digest: Digest
+    policy: Digest
+    steps: tuple[StepResult, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class AuthenticSnapshot:
     """A snapshot's claim, its bundle authentic, and what it is held against before its plan is read."""
@@ -163,6 +185,13 @@ def step_11_policy(given: AuthenticSnapshot) -> Iterator[Reason]:
     if given.claim.policy != given.policy.digest:
         why = f"it was made under policy {given.claim.policy}; the current policy is {given.policy.digest}"
         yield Reason(ReasonCode.SNAPSHOT_POLICY, _WHAT, why, f"look at trust.toml, then {_AGAIN}")
+
+
+def step_11_imports(given: AuthenticSnapshot) -> Iterator[Reason]:
+    """11. At an import: the policy takes snapshots that others exported."""
+    if not given.policy.imported_snapshots:
+        hint = "if those are meant, say so in [launch] of trust.toml: imported-snapshots = true"
+        yield Reason(ReasonCode.SNAPSHOT_POLICY, _WHAT, "the policy takes none that another host exported", hint)
 
 
 def step_12_host(given: AuthenticSnapshot) -> Iterator[Reason]:
@@ -251,6 +280,13 @@ def step_17_once(claim: SnapshotClaim, plan: Plan) -> Iterator[Reason]:
         yield Reason(ReasonCode.SNAPSHOT_FORBIDDEN, _WHAT, why, "make and sign a plan that starts more than one")
 
 
+def step_17_more_than_once(_claim: SnapshotClaim, plan: Plan) -> Iterator[Reason]:
+    """17. At an import: of a plan for once the other host may have a machine."""
+    if plan.use.is_single:
+        why = "its plan starts one machine at most, and that may be on either of two hosts"
+        yield Reason(ReasonCode.SNAPSHOT_FORBIDDEN, _WHAT, why, "make and sign a plan that starts more than one")
+
+
 CLAIM_STEPS: tuple[Callable[[AuthenticSnapshot], Iterator[Reason]], ...] = (
     step_9_plan_bytes,
     step_10_time,
@@ -263,6 +299,8 @@ PLAN_STEPS: tuple[Callable[[SnapshotClaim, Plan], Iterator[Reason]], ...] = (
     step_16_granted,
     step_17_once,
 )
+IMPORT_CLAIM_STEPS: Final = tuple(step_11_imports if step is step_11_policy else step for step in CLAIM_STEPS)
+IMPORT_PLAN_STEPS: Final = (*PLAN_STEPS[:-1], step_17_more_than_once)
 
 
 def verify_snapshot(
@@ -276,19 +314,55 @@ def verify_snapshot(
     with only_refusals(_WHAT):
         trust = Trust((Signer("host", host.key, frozenset({Role.HOST})),), revocations=policy.trust.revocations)
         authentic = authenticate(submission.bundle, trust=trust, role=Role.HOST, what=_WHAT)
-        taken = Steps("snapshot", authentic.steps)
-        parsed = taken.need(step_6_statement, authentic)
-        taken.need(step_7_predicate_type, parsed)
-        claim = taken.need(step_8_snapshot, parsed)
-        taken.take_each(CLAIM_STEPS, AuthenticSnapshot(claim, submission.plan.digest, policy, now, host))
-        taken.require()
-        plan = taken.need(step_14_plan, submission.plan, policy, now)
-        try:
-            taken.consists_of(plan.steps)
-            taken.take_each(PLAN_STEPS, claim, plan.plan)
-            taken.require()
+        given = policy, now, host
+        with _taken(authentic, submission.plan, given, CLAIM_STEPS, PLAN_STEPS) as (claim, plan, steps):
             by = (authentic.signer, authentic.digest, submission.bundle)
-            return VerifiedSnapshot(claim, plan, *by, taken.results, seal=_SEAL)
-        except BaseException:
+            return VerifiedSnapshot(claim, plan, *by, steps, seal=_SEAL)
+
+
+def verify_import(
+    submission: SnapshotSubmission, *, policy: TrustPolicy, now: datetime, host: HostFacts
+) -> VerifiedImport:
+    """Take a snapshot that another host exported, and its plan, through the steps of an import.
+
+    Raises as `verify_snapshot` does.
+    """
+    with only_refusals(_WHAT):
+        authentic = authenticate(submission.bundle, trust=policy.trust, role=Role.HOST, what=_WHAT)
+        given = policy, now, host
+        with _taken(authentic, submission.plan, given, IMPORT_CLAIM_STEPS, IMPORT_PLAN_STEPS) as (claim, plan, steps):
             plan.close()
-            raise
+            return VerifiedImport(claim, authentic.signer, authentic.digest, policy.digest, steps, seal=_SEAL)
+
+
+def refuse_export_of_once(verified: VerifiedSnapshot) -> None:
+    """Refuse to export what no host would import, by step 17 there. Raises RefusedError [snapshot-forbidden]."""
+    if reasons := tuple(step_17_more_than_once(verified.claim, verified.plan.plan)):
+        raise RefusedError(*reasons)
+
+
+@contextmanager
+def _taken(
+    authentic: Authentic,
+    plan: Submission,
+    given: tuple[TrustPolicy, datetime, HostFacts],
+    claim_steps: tuple[Callable[[AuthenticSnapshot], Iterator[Reason]], ...],
+    plan_steps: tuple[Callable[[SnapshotClaim, Plan], Iterator[Reason]], ...],
+) -> Iterator[tuple[SnapshotClaim, VerifiedPlan, tuple[StepResult, ...]]]:
+    """Take all steps behind the signature; the plan is closed again where one refuses. Raises RefusedError."""
+    policy, now, host = given
+    taken = Steps("snapshot", authentic.steps)
+    parsed = taken.need(step_6_statement, authentic)
+    taken.need(step_7_predicate_type, parsed)
+    claim = taken.need(step_8_snapshot, parsed)
+    taken.take_each(claim_steps, AuthenticSnapshot(claim, plan.digest, policy, now, host))
+    taken.require()
+    verified = taken.need(step_14_plan, plan, policy, now)
+    try:
+        taken.consists_of(verified.steps)
+        taken.take_each(plan_steps, claim, verified.plan)
+        taken.require()
+        yield claim, verified, taken.results
+    except BaseException:
+        verified.close()
+        raise

@@ -66,7 +66,7 @@ def _prepared(
     if not may_be_saved(plan, spec):
         why, hint = "a machine here would run under KVM", "start one that boots"
         raise refuse(ReasonCode.SNAPSHOT_FORBIDDEN, f"the snapshot {claim.id}", why, hint)
-    memory, data = host.snapshots.restore_memory(kept, claim, is_shared=True)
+    memory, data = host.snapshots.restore_memory(kept, claim)
     files = SaveFiles(memory)
     try:
         state = guest_memory.sealed_state(data)

@@ -222,8 +222,6 @@ class Snapshotting:
             runs=self._guest.channel.has_run,
             ended_with=self._ends,
             network=plan.network is not None,
-            memory=writer.memory,
-            state=writer.state,
             state_bytes=len(state),
             sealed=sealed,
             sealed_bytes=size,

@@ -50,9 +50,9 @@ class SnapshotClaim:
     is what the guest was told of its counter, `boot` the id of the host's boot. `programs` are the hypervisor, its
     firmware and what else it reads; `machine_type` and `processor` what the guest sees, in the hypervisor's words.
     `hello` is what the agent said. `runs` is whether the plan's command was started, `ended_with` whether the machine
-    ended with the snapshot. `secrets` are the versions of those that the guest had. `memory` (`guest_memory.digest`)
-    and `state` (SHA-256) are digests of what is sealed, `state_bytes` is the size of the latter; `sealed` and
-    `sealed_bytes` are of the sealed file, `key` is the digest of the wrapped key's file.
+    ended with the snapshot. `secrets` are the versions of those that the guest had. `state_bytes` is the size of the
+    devices' state; `sealed` and `sealed_bytes` are of the sealed file, `key` is the digest of the wrapped key's file.
+    `imported` is the digest of the bundle under which another host exported it, None for one that was taken here.
     """
 
     id: str
@@ -76,14 +76,13 @@ class SnapshotClaim:
     runs: bool
     ended_with: bool
     network: bool
-    memory: Digest
-    state: Digest
     state_bytes: int
     sealed: Digest
     sealed_bytes: int
     key: Digest
     secrets: tuple[str, ...] = ()
     parent: str = ""
+    imported: Digest | None = None
 
 
 def unfit(plan: Plan) -> str:
@@ -168,11 +167,11 @@ def _predicate(claim: SnapshotClaim) -> Mapping[str, object]:
         "sealed": {
             "bytes": claim.sealed_bytes,
             "key": claim.key.hex,
-            "memory": claim.memory.hex,
-            "state": claim.state.hex,
             "stateBytes": claim.state_bytes,
         },
-    } | ({"parent": claim.parent} if claim.parent else {})
+        **({"parent": claim.parent} if claim.parent else {}),
+        **({"imported": claim.imported.hex} if claim.imported is not None else {}),
+    }
 
 
 def _parse(record: strict.Record, sealed: Digest) -> SnapshotClaim:
@@ -180,7 +179,7 @@ def _parse(record: strict.Record, sealed: Digest) -> SnapshotClaim:
     vcpus, memory_mib = record.child("resources", _resources)
     boot, tsc_khz, programs, machine_type, processor = record.child("host", _host)
     hello, runs, network, secrets = record.child("guest", _guest)
-    sealed_bytes, key, memory, state, state_bytes = record.child("sealed", _sealed)
+    sealed_bytes, key, state_bytes = record.child("sealed", _sealed)
     return SnapshotClaim(
         id=record.text("id", ID),
         created=record.time("createdOn"),
@@ -203,14 +202,13 @@ def _parse(record: strict.Record, sealed: Digest) -> SnapshotClaim:
         runs=runs,
         ended_with=record.flag("machineEnded"),
         network=network,
-        memory=memory,
-        state=state,
         state_bytes=state_bytes,
         sealed=sealed,
         sealed_bytes=sealed_bytes,
         key=key,
         secrets=secrets,
         parent=record.text("parent", ID) if record.has("parent") else "",
+        imported=record.digest("imported") if record.has("imported") else None,
     )
 
 
@@ -247,11 +245,9 @@ def _guest(record: strict.Record) -> tuple[Hello, bool, bool, tuple[str, ...]]:
     return hello, record.flag("commandStarted"), record.flag("network"), secrets
 
 
-def _sealed(record: strict.Record) -> tuple[int, Digest, Digest, Digest, int]:
+def _sealed(record: strict.Record) -> tuple[int, Digest, int]:
     return (
         record.integer("bytes", 1, strict.MAX_INTEGER),
         record.digest("key"),
-        record.digest("memory"),
-        record.digest("state"),
         record.integer("stateBytes", 1, LARGEST_STATE),
     )

@@ -12,9 +12,11 @@ import hashlib
 import io
 import os
 import re
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, suppress
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from itertools import chain
 from typing import Final, Self
 
 from mvmnix.digest import Digest
@@ -35,8 +37,9 @@ _PARTIAL: Final = r"\.[0-9a-f]{12}\.[0-9a-f]{16}\.partial"
 #: Bytes of a wrapped key's file, at most: 32 of the key, and what a sealed stream adds.
 _KEY_LIMIT: Final = 1024
 #: Bytes of a bundle: a statement in base64, which is a third longer, and what is around it; of several of a plan.
-_BUNDLE_LIMIT: Final = 2 * STATEMENT_LIMIT
+BUNDLE_LIMIT: Final = 2 * STATEMENT_LIMIT
 _MEMORY_NAME: Final = "mvmnix-snapshot"
+_ANOTHER_SIZE: Final = "its sealed file has not the size that its statement names"
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,19 +81,17 @@ class ListedSnapshot:
 
 @dataclass(frozen=True, slots=True)
 class _Seals:
-    """What `Writer.seal` found: digests, and bytes of the sealed file."""
+    """What was sealed: digest and bytes of the sealed file, and the digest of the wrapped key's."""
 
     sealed: Digest
     size: int
     key: Digest
-    memory: Digest
-    state: Digest
 
 
 class Writer:
     """Writes one snapshot; a context manager. What wasn't kept when it ends is removed.
 
-    The digests are there once `seal` is through. Raises ValueError before.
+    The digests are there once `seal` or `adopt` is through. Raises ValueError before.
     """
 
     def __init__(self, directory: Directory, snapshot: str, host_key: bytes) -> None:
@@ -112,18 +113,39 @@ class Writer:
         """
         if self._found is not None or not 0 < len(state) <= LARGEST_STATE:
             raise ValueError("a snapshot is sealed once, and has the state of some devices")
-        key, memory, sealed, size = os.urandom(KEY_BYTES), hashlib.sha256(), hashlib.sha256(), 0
+        key, sealed, size = os.urandom(KEY_BYTES), hashlib.sha256(), 0
+        plain = chain((state,), guest_memory.pack(guest_memory.blocks(memory_fd)))
         with os.fdopen(self._home.create_file(SEALED_FILE), "wb") as file:
-            for chunk in sealed_chunks(key, _about(self._id), _plain(state, memory_fd, memory.update)):
+            for chunk in sealed_chunks(key, _about(self._id), plain):
                 size += file.write(chunk)
                 sealed.update(chunk)
                 yield size
             file.flush()
             os.fsync(file.fileno())
+        self._found = _Seals(Digest(sealed.hexdigest()), size, self._wrap(key))
+
+    def adopt(self, key: bytes, pieces: Iterable[bytes], claim: SnapshotClaim) -> None:
+        """Take over the sealed file of a snapshot that another host made, and its key.
+
+        Raises ValueError for bytes that aren't those of its claim, or don't open under this key; OSError.
+        """
+        if self._found is not None or claim.id != self._id:
+            raise ValueError("a snapshot is taken over once, under its own id")
+        size = 0
+        with os.fdopen(self._home.create_file(SEALED_FILE), "w+b") as file:
+            for piece in pieces:
+                size += file.write(piece)
+                if size > claim.sealed_bytes:
+                    raise ValueError(_ANOTHER_SIZE)
+            file.flush()
+            os.fsync(file.fileno())
+            _check(file.fileno(), claim, key)
+        self._found = _Seals(claim.sealed, claim.sealed_bytes, self._wrap(key))
+
+    def _wrap(self, key: bytes) -> Digest:
         wrapped = b"".join(sealed_chunks(self._host_key, _about_key(self._id), [key]))
         self._write(KEY_FILE, wrapped)
-        found = (Digest(sealed.hexdigest()), size, Digest.of(wrapped), Digest(memory.hexdigest()), Digest.of(state))
-        self._found = _Seals(*found)
+        return Digest.of(wrapped)
 
     @property
     def sealed(self) -> tuple[Digest, int]:
@@ -136,16 +158,6 @@ class Writer:
         """The digest of the wrapped key's file."""
         return self._digests().key
 
-    @property
-    def memory(self) -> Digest:
-        """The digest of the guest's memory, as `guest_memory.digest` makes it."""
-        return self._digests().memory
-
-    @property
-    def state(self) -> Digest:
-        """The digest of the devices' state."""
-        return self._digests().state
-
     def keep(self, bundle: bytes, plan: bytes) -> None:
         """Keep the snapshot with the statement's bundle and the plan's: once this has returned it is there, whole.
 
@@ -153,8 +165,8 @@ class Writer:
         bundles that are too large.
         """
         self._digests()
-        if max(len(bundle), len(plan)) > _BUNDLE_LIMIT:
-            raise ValueError(f"a bundle has at most {_BUNDLE_LIMIT} bytes")
+        if max(len(bundle), len(plan)) > BUNDLE_LIMIT:
+            raise ValueError(f"a bundle has at most {BUNDLE_LIMIT} bytes")
         self._write(BUNDLE_FILE, bundle)
         self._write(PLAN_FILE, plan)
         self._home.sync()
@@ -220,13 +232,17 @@ class Snapshots:
             except (FileNotFoundError, ValueError):
                 raise _missing(snapshot) from None
             try:
-                bundle, plan = (home.read(name, _BUNDLE_LIMIT) for name in (BUNDLE_FILE, PLAN_FILE))
+                bundle, plan = (home.read(name, BUNDLE_LIMIT) for name in (BUNDLE_FILE, PLAN_FILE))
                 key = home.read(KEY_FILE, _KEY_LIMIT)
                 return KeptSnapshot(snapshot, bundle, plan, key, home.open_file(SEALED_FILE))
             except FileNotFoundError as error:
                 raise _damaged(snapshot, f"it lacks its {error.filename}") from error
             except UnreadableError as error:
                 raise _damaged(snapshot, str(error)) from error
+
+    def has(self, snapshot: str) -> bool:
+        """Whether there is a snapshot of this id."""
+        return self._directory.exists(_checked(snapshot))
 
     def list(self) -> tuple[ListedSnapshot, ...]:
         """Return what is kept, by id; what a removal left half done is left out."""
@@ -263,22 +279,27 @@ class Snapshots:
                     removed.extend(self._remove_unheld(name))
         return tuple(removed)
 
-    def restore_memory(self, kept: KeptSnapshot, claim: SnapshotClaim, *, is_shared: bool) -> tuple[int, bytes]:
+    def restore_memory(self, kept: KeptSnapshot, claim: SnapshotClaim) -> tuple[int, bytes]:
         """Return a memfd with the guest's memory, the caller's to close, and the state of its devices.
 
-        Args:
-            kept: The snapshot; its sealed file is read once.
-            claim: What its verified statement says.
-            is_shared: Whether one machine maps the memory shared, and any uid may write to it; else it is sealed, and
-                any number of machines map it privately.
-
-        Raises RefusedError [snapshot-damaged] for bytes that aren't those of the claim: nothing of them is returned.
-        OSError.
+        One machine has the memory to itself, and any uid may write to it. The sealed file is read once; `claim` is
+        what the verified statement says. Raises RefusedError [snapshot-damaged] for bytes that aren't those of the
+        claim: nothing of them is returned. OSError.
         """
-        try:
-            return _opened(kept, claim, self._unwrap(kept, claim), is_shared=is_shared)
-        except ValueError as error:
-            raise _damaged(kept.id, str(error)) from error
+        with _refused(kept):
+            state, pieces = _read(kept.sealed, claim, self._unwrap(kept, claim))
+            return guest_memory.shared_copy(pieces, claim.memory_mib << 20, _MEMORY_NAME), state
+
+    def check(self, kept: KeptSnapshot, claim: SnapshotClaim) -> None:
+        """Read all that `restore_memory` reads. Raises as that does."""
+        with _refused(kept):
+            _check(kept.sealed, claim, self._unwrap(kept, claim))
+
+    def export(self, kept: KeptSnapshot, claim: SnapshotClaim) -> bytes:
+        """Return the snapshot's own key, for its export, once all of it was read. Raises as `restore_memory` does."""
+        self.check(kept, claim)
+        with _refused(kept):
+            return self._unwrap(kept, claim)
 
     def _unwrap(self, kept: KeptSnapshot, claim: SnapshotClaim) -> bytes:
         """Return the snapshot's key. Raises ValueError, RefusedError for the host's key."""
@@ -330,17 +351,31 @@ class _HashedFile:
         return bytes(found)
 
 
-def _opened(kept: KeptSnapshot, claim: SnapshotClaim, key: bytes, *, is_shared: bool) -> tuple[int, bytes]:
-    """Return what `Snapshots.restore_memory` does. Raises ValueError, OSError."""
-    if os.fstat(kept.sealed).st_size != claim.sealed_bytes:
-        raise ValueError("its sealed file has not the size that its statement names")
-    source, size = _HashedFile(kept.sealed), claim.memory_mib << 20
-    stream = PlainStream(open_stream(key, _about(kept.id), source))
+@contextmanager
+def _refused(kept: KeptSnapshot) -> Iterator[None]:
+    try:
+        yield
+    except ValueError as error:
+        raise _damaged(kept.id, str(error)) from error
+
+
+def _read(sealed: int, claim: SnapshotClaim, key: bytes) -> tuple[bytes, Iterator[tuple[int, bytes]]]:
+    """Return the state of the devices, and the blocks of the memory: neither counts before the last of these is read.
+
+    Raises ValueError, as the iterator does; OSError.
+    """
+    if os.fstat(sealed).st_size != claim.sealed_bytes:
+        raise ValueError(_ANOTHER_SIZE)
+    source = _HashedFile(sealed)
+    stream = PlainStream(open_stream(key, _about(claim.id), source))
     state = stream.exactly(claim.state_bytes)
-    if Digest.of(state) != claim.state:
-        raise ValueError("the state of its devices is not the one that its statement names")
-    copy = guest_memory.shared_copy if is_shared else guest_memory.sealed_copy
-    return copy(_pieces(stream, size, source, claim.sealed), size, claim.memory, _MEMORY_NAME), state
+    return state, _pieces(stream, claim.memory_mib << 20, source, claim.sealed)
+
+
+def _check(sealed: int, claim: SnapshotClaim, key: bytes) -> None:
+    """Read a sealed file to its end. Raises as `_read` does."""
+    _, pieces = _read(sealed, claim, key)
+    deque(pieces, maxlen=0)
 
 
 def _pieces(stream: PlainStream, size: int, source: _HashedFile, expected: Digest) -> Iterator[tuple[int, bytes]]:
@@ -348,14 +383,6 @@ def _pieces(stream: PlainStream, size: int, source: _HashedFile, expected: Diges
     yield from guest_memory.unpack(stream, size)
     if source.digest != expected:
         raise ValueError("its sealed file is not the one that its statement is about")
-
-
-def _plain(state: bytes, memory: int, note: Callable[[bytes], object]) -> Iterator[bytes]:
-    """Yield what is sealed; `note` takes the memory's part of it."""
-    yield state
-    for piece in guest_memory.pack(guest_memory.blocks(memory)):
-        note(piece)
-        yield piece
 
 
 def _about(snapshot: str) -> bytes:
@@ -381,9 +408,9 @@ def _hold(home: Directory) -> None:
 def _listed(snapshot: str, home: Directory) -> ListedSnapshot:
     bundle, plan, size = b"", b"", 0
     with suppress(FileNotFoundError, UnreadableError):
-        bundle = home.read(BUNDLE_FILE, _BUNDLE_LIMIT)
+        bundle = home.read(BUNDLE_FILE, BUNDLE_LIMIT)
     with suppress(FileNotFoundError, UnreadableError):
-        plan = home.read(PLAN_FILE, _BUNDLE_LIMIT)
+        plan = home.read(PLAN_FILE, BUNDLE_LIMIT)
     with suppress(FileNotFoundError):
         fd = home.open_file(SEALED_FILE)
         size = os.fstat(fd).st_size

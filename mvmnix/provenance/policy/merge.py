@@ -57,9 +57,8 @@ def combine(
             "(docs/trust-policy.md); where images are built, the first `mvm run` makes one"
         )
         raise refuse(ReasonCode.POLICY_MISSING, "trust.toml", "there is no trust policy", hint)
-    reasons = [Reason(ReasonCode.POLICY_WIDENS, "trust.toml", why, _ASK) for why in _widening(user, floor)]
-    reasons += _unrooted((floor, user), around.roots)
-    if reasons:
+    wider = (Reason(ReasonCode.POLICY_WIDENS, "trust.toml", why, _ASK) for why in _widening(user, floor))
+    if reasons := (*wider, *_unrooted((floor, user), around.roots)):
         raise RefusedError(*reasons)
     both = [it for it in (floor, user) if it is not None]
     revoked_by_floor, revoked_by_user = around.revoked
@@ -79,6 +78,7 @@ def combine(
         network_proxy=all(it.network_proxy is not False for it in both),
         unasked_verbs=all(it.unasked_verbs is not False for it in both),
         warm_starts=all(it.warm_starts is not False for it in both),
+        imported_snapshots=only.imported_snapshots is True,
     )
 
 
@@ -99,7 +99,8 @@ def _widening(user: PolicyFile | None, floor: PolicyFile | None) -> list[str]:
     """What the user's file would allow and the floor does not."""
     if user is None or floor is None:
         return []
-    return [*_signers(user, floor), *_rules(user, floor), *_sources(user, floor), *_bounds(user, floor)]
+    rules = _signers, _rules, _sources, _permissions, _bounds
+    return [why for rule in rules for why in rule(user, floor)]
 
 
 def _covered(user: PolicyFile, floor: PolicyFile) -> Covered:
@@ -167,12 +168,18 @@ def _sources(user: PolicyFile, floor: PolicyFile) -> Iterator[str]:
         yield "it takes a log's promise for its proof, which the floor does not"
     if user.isolation is not None and not user.isolation.suffices(floor.required_isolation):
         yield f"it is content with {str(user.isolation)!r}, the floor requires {str(floor.required_isolation)!r}"
-    if user.network_proxy and floor.network_proxy is False:
-        yield "it lets plans name a proxy for a guest's network, which the floor does not"
-    if user.unasked_verbs and floor.unasked_verbs is False:
-        yield "it lets `mvm run` grant verbs unasked, which the floor does not"
-    if user.warm_starts and floor.warm_starts is False:
-        yield "it lets machines start from templates, which the floor does not"
+
+
+def _permissions(user: PolicyFile, floor: PolicyFile) -> Iterator[str]:
+    """The first three are refused by a word, the last one is by silence."""
+    for allowed, refused, what in (
+        (user.network_proxy, floor.network_proxy is False, "lets plans name a proxy for a guest's network"),
+        (user.unasked_verbs, floor.unasked_verbs is False, "lets `mvm run` grant verbs unasked"),
+        (user.warm_starts, floor.warm_starts is False, "lets machines start from templates"),
+        (user.imported_snapshots, not floor.imported_snapshots, "takes snapshots that other hosts exported"),
+    ):
+        if allowed and refused:
+            yield f"it {what}, which the floor does not"
 
 
 def _bounds(user: PolicyFile, floor: PolicyFile) -> Iterator[str]:

@@ -47,8 +47,9 @@ class PolicyFile:
 
     `plans` and `rebuilds` are thresholds, None where the file says nothing of them, as are `isolation`,
     `network_proxy`, whether a plan may name one, `unasked_verbs`, whether `mvm run` may grant verbs unasked,
-    `warm_starts`, whether machines may start from templates, and `require_inclusion`: whether `mvm verify`, too,
-    needs a log's proof, and takes neither its promise nor a timestamp.
+    `warm_starts`, whether machines may start from templates, `imported_snapshots`, whether snapshots that other hosts
+    exported count here, and `require_inclusion`: whether `mvm verify`, too, needs a log's proof, and takes neither its
+    promise nor a timestamp.
     """
 
     serial: int
@@ -68,6 +69,7 @@ class PolicyFile:
     network_proxy: bool | None = None
     unasked_verbs: bool | None = None
     warm_starts: bool | None = None
+    imported_snapshots: bool | None = None
 
     @property
     def required_isolation(self) -> Isolation:
@@ -83,7 +85,8 @@ class TrustPolicy:
     path is trusted; `import_from_derivation` says whether evaluation may build, and read what it built;
     `network_proxy` whether a plan may have a guest's connections go out by a proxy, which judges their addresses;
     `unasked_verbs` whether a plan that `mvm run` makes may grant verbs unasked (docs/adr/0047), `warm_starts` whether
-    machines may start from templates.
+    machines may start from templates, and
+    `imported_snapshots` whether snapshots count that a signer with the role `host` exported elsewhere.
     """
 
     trust: Trust
@@ -101,6 +104,7 @@ class TrustPolicy:
     network_proxy: bool = True
     unasked_verbs: bool = True
     warm_starts: bool = True
+    imported_snapshots: bool = False
 
     def __post_init__(self) -> None:
         if not self.trust.signers or not self.builders or not all(rule.patterns for rule in self.sources):

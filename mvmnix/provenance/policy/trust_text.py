@@ -96,7 +96,7 @@ def _file(record: strict.Record) -> PolicyFile:
 
 
 #: What the table `launch` may allow or refuse, in the order of PolicyFile's last fields.
-_PERMISSIONS: Final = ("network-proxy", "unasked-verbs", "warm-starts")
+_PERMISSIONS: Final = ("network-proxy", "unasked-verbs", "warm-starts", "imported-snapshots")
 _NOT_SAID: Final = (None,) * len(_PERMISSIONS)
 #: What no two of them may have in common.
 _SIGNERS: Final[Mapping[str, Callable[[Signer], Hashable]]] = {

@@ -115,6 +115,7 @@ isolation = "microvm"
 network-proxy = false
 unasked-verbs = false
 warm-starts = false
+imported-snapshots = true
 """
 REVOCATIONS = f"""
 version = 1

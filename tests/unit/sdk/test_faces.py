@@ -109,6 +109,7 @@ SHELL_ALONE = {
     "what is kept is looked through and removed by a person": {
         *("mvm image load", "mvm image prune", "mvm image rm", "mvm image save", "mvm image testify"),
         *("mvm launcher stop", "mvm net show", "mvm plan ls", "mvm plan rm", "mvm rm", "mvm store gc"),
+        "mvm snapshot recipient",
     },
     "a machine that such a command made isn't a program's": {"mvm create", "mvm start"},
 }
@@ -121,7 +122,9 @@ OPTIONS_ALONE = {
         *("--disk", "--rebuild", "--force", "--certificate-identity-regexp", "--trusted-root", "--identity-token"),
         *("--trust-config",),
     },
-    "of a command that only a shell has": {"--all", "--directory", "--from", "--lock-dir", "--pinned", "--suite"},
+    "of a command that only a shell has": {
+        *("--all", "--directory", "--from", "--lock-dir", "--pinned", "--suite", "--to"),
+    },
     "another program's": {"--format", "--json", "--quiet", "--user", "--version"},
 }
 

@@ -5,6 +5,8 @@ from pathlib import Path
 import pytest
 
 from mvmnix.errors import ReasonCode
+from mvmnix.launch.snapshots.export import recipient_key, show_recipient
+from tests.hostile.rig import replaced
 from tests.patience import until
 from tests.unit.cli.plans import log
 from tests.unit.cli.station import Station
@@ -12,6 +14,8 @@ from tests.unit.cli.station import Station
 #: What the image offers, and what the plan grants.
 OFFERED = ["copy", "exec", "shell", "snapshot"]
 GRANTED = ("--verb", "exec", "--verb", "snapshot")
+#: The recipient of another host.
+STRANGERS = show_recipient(recipient_key(bytes(32)).public_key())
 
 
 @pytest.fixture
@@ -151,3 +155,63 @@ def test_its_image_is_kept_as_long_as_its_plan_starts_machines(saving: Station, 
     done(saving, "snapshot", "rm", snapshot)
     done(saving, "image", "prune", "--all")
     assert [each["name"] for each in saving.mvm("image", "ls", "--json").answer("images")] == ["builder"]
+
+
+def taking_imports(station: Station) -> None:
+    """Have the user's policy take what other hosts export; to be called before a plan is made."""
+    policy = station.config / "trust.toml"
+    text = policy.read_text().replace('isolation = "microvm"', 'isolation = "microvm"\nimported-snapshots = true')
+    replaced(policy, text.encode())
+
+
+def exported(station: Station, snapshot: str, file: Path, to: str = "") -> None:
+    to = to or done(station, "snapshot", "recipient")
+    assert done(station, "snapshot", "export", snapshot, "--to", to, "-o", str(file)) == ""
+
+
+def test_one_is_exported_imported_and_gone_on_from(saving: Station, tmp_path: Path) -> None:
+    taking_imports(saving)
+    started(saving)
+    snapshot, file = done(saving, "cool", "web"), tmp_path / "exported"
+    theirs = saving.mvm("snapshot", "inspect", snapshot).answer("snapshot")
+    exported(saving, snapshot, file)
+    assert f"there is a snapshot {snapshot}" in saving.mvm("snapshot", "import", str(file)).err
+    done(saving, "snapshot", "rm", snapshot)
+    assert done(saving, "snapshot", "import", str(file)) == snapshot
+    ours = saving.mvm("snapshot", "inspect", snapshot).answer("snapshot")
+    taken, left, came = (record["digests"] for record in log(saving) if record["kind"] == "snapshot")
+    assert (left["snapshot"], came["imported"], ours["imported"]) == (taken["snapshot"],) * 3
+    assert ours["sealed"]["key"] != theirs["sealed"]["key"]
+    other = done(saving, "restore", snapshot)
+    done(saving, "kill", other)
+    assert "records verify" in done(saving, "audit", "verify")
+
+
+def test_what_is_not_imported(saving: Station, web: str, tmp_path: Path) -> None:
+    snapshot, file, another = done(saving, "cool", "web"), tmp_path / "exported", tmp_path / "another"
+    exported(saving, snapshot, file)
+    exported(saving, snapshot, another, STRANGERS)
+    done(saving, "snapshot", "rm", snapshot)
+    assert f"refused [{ReasonCode.SNAPSHOT_POLICY}]" in saving.mvm("snapshot", "import", str(file)).err
+    flip(file)
+    for damaged in (file, another):
+        assert f"refused [{ReasonCode.SNAPSHOT_DAMAGED}]" in saving.mvm("snapshot", "import", str(damaged)).err
+    assert [record["reasons"] for record in log(saving) if record["kind"] == "refusal"] == [
+        [ReasonCode.SNAPSHOT_POLICY],
+        [ReasonCode.SNAPSHOT_DAMAGED],
+        [ReasonCode.SNAPSHOT_DAMAGED],
+    ]
+    assert [*(saving.state / "snapshots").glob("[!l]*")] == []
+
+
+def test_what_is_not_exported(saving: Station, tmp_path: Path) -> None:
+    plan, signed, file = (str(tmp_path / name) for name in ("plan.json", "signed.json", "exported"))
+    done(saving, "plan", "create", "--single-use", *GRANTED, "-o", plan, saving.flake(verbs=OFFERED), "--", "linger")
+    done(saving, "plan", "sign", plan, "-o", signed)
+    done(saving, "launch", "--detach", "--name", "web", signed)
+    snapshot = done(saving, "cool", "web")
+    said = saving.mvm("snapshot", "export", snapshot, "--to", STRANGERS, "-o", file)
+    assert (said.code, f"refused [{ReasonCode.SNAPSHOT_FORBIDDEN}]" in said.err) == (126, True)
+    said = saving.mvm("snapshot", "export", snapshot, "--to", "me", "-o", file)
+    assert (said.code, "--to: not the base64 of a public key" in said.err) == (2, True)
+    assert not Path(file).exists()

@@ -28,6 +28,7 @@ OUTPUTS: Final = {
     "plan create --out": (OutputFile, True),
     "plan sign --out": (OutputFile, True),
     "show --html": (OutputFile, True),
+    "snapshot export --out": (NewFile, False),
     "trusted-root export --out": (NewFile, True),
     "verify --vsa": (NewFile, False),
 }

@@ -19,7 +19,15 @@ from mvmnix.errors import ReasonCode, RefusedError, StepResult
 from mvmnix.keys import PrivateKey
 from mvmnix.launch.agent.frames import PROTOCOL_VERSION, Hello
 from mvmnix.launch.gate import snapshot as gate
-from mvmnix.launch.gate.snapshot import HostFacts, SnapshotSubmission, VerifiedSnapshot, verify_snapshot
+from mvmnix.launch.gate.snapshot import (
+    HostFacts,
+    SnapshotSubmission,
+    VerifiedImport,
+    VerifiedSnapshot,
+    refuse_export_of_once,
+    verify_import,
+    verify_snapshot,
+)
 from mvmnix.launch.gate.verify import Submission, VerifiedPlan
 from mvmnix.launch.snapshots.statement import SnapshotClaim, snapshot_statement
 from mvmnix.machines.receipt import HostFile
@@ -90,6 +98,15 @@ class Site:
         try:
             submission = SnapshotSubmission(self.bundle, Submission(self.world.plan_bundle, self.world.evidence, files))
             return verify_snapshot(submission, policy=self.world.policy, now=self.world.now, host=self.host)
+        finally:
+            for fd in (files.kernel, files.initrd, files.rootfs):
+                os.close(fd)
+
+    def imported(self, directory: Path) -> VerifiedImport:
+        files = self.world.open(directory)
+        try:
+            submission = SnapshotSubmission(self.bundle, Submission(self.world.plan_bundle, self.world.evidence, files))
+            return verify_import(submission, policy=self.world.policy, now=self.world.now, host=self.host)
         finally:
             for fd in (files.kernel, files.initrd, files.rootfs):
                 os.close(fd)
@@ -361,6 +378,77 @@ def test_the_bundle_of_another_snapshot_is_of_its_plan(site: Site, tmp_path: Pat
     site.grant(vcpus=2)
     site.bundle = other
     assert site.refusal(tmp_path).codes == (ReasonCode.SNAPSHOT_MISMATCH,)
+
+
+ELSEWHERE = PrivateKey.generate()
+
+
+def taking(it: Site, *, role: str = "host", imported: bool = True) -> None:
+    """A policy that trusts another host's key, and takes what it exported; a snapshot of that host's."""
+    signer = f'[[signers]]\nname = "elsewhere"\nroles = ["{role}"]\nkey = """\n{ELSEWHERE.public.pem}"""\n'
+    it.world.change_policy("[launch]", f"{signer}[launch]\n{'imported-snapshots = true' * imported}")
+    it.grant()
+    it.sign(key=ELSEWHERE, policy=Digest.of(b"that host's policy"))
+
+
+def test_one_of_another_host_is_imported_and_nothing_starts_from_it(site: Site, tmp_path: Path) -> None:
+    taking(site)
+    before = descriptors()
+    found = site.imported(tmp_path)
+    assert descriptors() == before, "it holds nothing open"
+    assert (found.claim, found.digest, found.signer.name) == (site.claim(), Digest.of(site.bundle), "elsewhere")
+    assert found.policy == site.world.policy.digest
+    assert [it.number for it in found.steps] == [*range(1, 18)]
+    assert site.refusal(tmp_path).codes == (ReasonCode.SIGNER_UNKNOWN,)
+
+
+IMPORTS: tuple[Row[Site], ...] = (
+    Row(2, ReasonCode.SIGNER_UNKNOWN, lambda it: it.sign(key=STRANGER), "a host that nobody trusts"),
+    Row(4, ReasonCode.SIGNER_ROLE, lambda it: taking(it, role="builder"), "signed by who may sign builds"),
+    Row(11, ReasonCode.SNAPSHOT_POLICY, lambda it: taking(it, imported=False), "the policy takes none"),
+    Row(12, ReasonCode.SNAPSHOT_HOST, host(tsc_khz=FACTS.tsc_khz * 2), "another counter"),
+    Row(12, ReasonCode.SNAPSHOT_HOST, host(boot=BOOT.replace("0", "1")), "of another boot"),
+    Row(14, ReasonCode.ARTIFACT_MISMATCH, lambda it: setattr(it.world, "kernel", b"another"), "another kernel"),
+    Row(15, ReasonCode.SNAPSHOT_MISMATCH, lambda it: it.sign(vcpus=2, key=ELSEWHERE), "another shape"),
+)
+
+
+@pytest.mark.parametrize("row", IMPORTS, ids=label)
+def test_an_import_that_is_refused(site: Site, tmp_path: Path, row: Row[Site]) -> None:
+    taking(site)
+    row.change(site)
+    before = descriptors()
+    with pytest.raises(RefusedError) as caught:
+        site.imported(tmp_path)
+    assert descriptors() == before
+    assert set(caught.value.codes) <= {row.code, ReasonCode.VERITY_MISMATCH}
+    assert {it.number for it in caught.value.steps if it.reasons} == {row.step}
+
+
+def test_of_a_plan_for_once_none_is_exported_or_imported(site: Site, tmp_path: Path) -> None:
+    taking(site)
+    site.grant(use=Use.ONCE)
+    site.sign(ended_with=True, key=ELSEWHERE)
+    with pytest.raises(RefusedError) as caught:
+        site.imported(tmp_path)
+    assert caught.value.codes == (ReasonCode.SNAPSHOT_FORBIDDEN,)
+    site.sign(key=HOST, policy=site.world.policy.digest)
+    with site.verified(tmp_path) as found, pytest.raises(RefusedError) as refused:
+        refuse_export_of_once(found)
+    assert refused.value.codes == (ReasonCode.SNAPSHOT_FORBIDDEN,)
+
+
+def test_the_steps_of_an_import_are_the_same_but_two() -> None:
+    ours, theirs = (
+        (*claims, *plans)
+        for claims, plans in ((gate.CLAIM_STEPS, gate.PLAN_STEPS), (gate.IMPORT_CLAIM_STEPS, gate.IMPORT_PLAN_STEPS))
+    )
+    assert [one.__name__ for one, other in zip(ours, theirs, strict=True) if one is not other] == [
+        "step_11_policy",
+        "step_17_once",
+    ]
+    for step in theirs:
+        assert (step.__doc__ or "").startswith(step.__name__.split("_")[1] + ". ")
 
 
 def test_it_owns_its_plan(site: Site, tmp_path: Path) -> None:

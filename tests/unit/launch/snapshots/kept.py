@@ -1,7 +1,7 @@
 """A claim about a snapshot and the guest's memory that goes with it, for tests of what is signed and kept."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,6 +28,26 @@ STATE = b"the state of some devices"
 PLAN = b"the plan's bundle"
 #: What the guest has in its memory, block by block: the last one too.
 PIECES = ((0, b"\1" * BLOCK), (5 * BLOCK, b"a secret" * (BLOCK // 8)), (MEMORY_MIB * 16 * BLOCK - BLOCK, b"\2" * BLOCK))
+
+
+def flipped(at: int) -> Callable[[bytes], bytes]:
+    return lambda data: data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
+
+
+#: What may have been done to a file.
+CHANGES: dict[str, Callable[[bytes], bytes]] = {
+    "the first byte": flipped(0),
+    "the salt": flipped(30),
+    "behind the head": flipped(56),
+    "in the middle": lambda data: flipped(len(data) // 2)(data),
+    "the last byte": lambda data: flipped(len(data) - 1)(data),
+    "cut off by one": lambda data: data[:-1],
+    "cut off by half": lambda data: data[: len(data) // 2],
+    "cut off after the head": lambda data: data[:55],
+    "nothing": lambda _: b"",
+    "one more": lambda data: data + b"\0",
+    "zeros": lambda data: bytes(len(data)),
+}
 
 
 def claim_of(**changes: Any) -> SnapshotClaim:
@@ -57,8 +77,6 @@ def claim_of(**changes: Any) -> SnapshotClaim:
         runs=True,
         ended_with=False,
         network=False,
-        memory=guest_memory.digest(PIECES),
-        state=Digest.of(STATE),
         state_bytes=len(STATE),
         sealed=Digest.of(b"sealed"),
         sealed_bytes=4096,
@@ -98,7 +116,7 @@ class Kept:
                 pass
             sealed, size = writer.sealed
             seals = {"sealed": sealed, "sealed_bytes": size, "key": writer.key}
-            claim = claim_of(id=snapshot, memory=writer.memory, state=writer.state, **seals | changes)
+            claim = claim_of(id=snapshot, **seals | changes)
             writer.keep(envelope.sign(snapshot_statement(claim).to_bytes(), HOST).to_bytes(), PLAN)
         return claim
 

@@ -40,6 +40,7 @@ PROXIED, UNPROXIED = (
     DEFAULT.replace('isolation = "microvm"', f'isolation = "microvm"\nnetwork-proxy = {it}') for it in ("true", "false")
 )
 ASKED, UNASKED = (PROXIED.replace("network-proxy = true", f"unasked-verbs = {it}") for it in ("false", "true"))
+TAKES, TAKES_NONE = (PROXIED.replace("network-proxy = true", f"imported-snapshots = {it}") for it in ("true", "false"))
 COLD, WARM = (PROXIED.replace("network-proxy = true", f"warm-starts = {it}") for it in ("false", "true"))
 CONTAINERS = DEFAULT.replace('isolation = "microvm"', f'isolation = "{Isolation.CONTAINER}"')
 
@@ -332,6 +333,13 @@ def test_who_is_content_with_a_container_and_who_forbids_it() -> None:
     assert read(None, CONTAINERS).isolation is read(CONTAINERS, CONTAINERS).isolation is Isolation.CONTAINER
     assert read(CONTAINERS, DEFAULT).isolation is Isolation.MICROVM
     assert read(CONTAINERS, LEFT_OUT).isolation is Isolation.MICROVM, "what the user's file doesn't say is not allowed"
+
+
+def test_snapshots_of_others_count_where_each_file_says_so() -> None:
+    for floor, user in ((None, TAKES), (TAKES, None), (TAKES, TAKES)):
+        assert read(floor, user).imported_snapshots
+    for floor, user in ((None, DEFAULT), (DEFAULT, None), (TAKES, DEFAULT), (TAKES, TAKES_NONE)):
+        assert not read(floor, user).imported_snapshots
 
 
 @pytest.mark.parametrize(

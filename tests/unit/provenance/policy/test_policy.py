@@ -156,6 +156,7 @@ def test_the_highest_matching_level_counts() -> None:
         ('isolation = "microvm"', "network-proxy = 1"),
         ('isolation = "microvm"', "unasked-verbs = 1"),
         ('isolation = "microvm"', "warm-starts = 1"),
+        ('isolation = "microvm"', "imported-snapshots = 1"),
         ('isolation = "microvm"', ""),
         ("[launch]", "[lunch]"),
         ("[launch]", "inputs = 1\n[launch]"),
