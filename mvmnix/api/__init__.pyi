@@ -109,6 +109,7 @@ from mvmnix.api.snapshots import fork_machine as fork_machine
 from mvmnix.api.snapshots import import_snapshot as import_snapshot
 from mvmnix.api.snapshots import inspect_snapshot as inspect_snapshot
 from mvmnix.api.snapshots import list_snapshots as list_snapshots
+from mvmnix.api.snapshots import prune_snapshots as prune_snapshots
 from mvmnix.api.snapshots import remove_snapshots as remove_snapshots
 from mvmnix.api.snapshots import restore_snapshot as restore_snapshot
 from mvmnix.api.snapshots import snapshot_recipient as snapshot_recipient

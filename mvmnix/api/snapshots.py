@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 
@@ -11,6 +11,7 @@ from mvmnix.api import files
 from mvmnix.api.admission import open_snapshots, submit_for
 from mvmnix.api.calls import connect
 from mvmnix.api.context import Context
+from mvmnix.api.kept_plans import read_kept
 from mvmnix.api.launch import StartOptions, start_machine
 from mvmnix.audit.record import Record, RecordKind
 from mvmnix.clock import now
@@ -49,10 +50,19 @@ from mvmnix.plan.backend import Backend
 from mvmnix.provenance.bundle import envelope, statement
 from mvmnix.provenance.bundle.statement import Statement
 from mvmnix.system.output_files import NewFile
+from mvmnix.system.procfs import boot_id
 from mvmnix.vmm.tsc import TscClock
 
 #: Machines that one fork starts, at most: each has its plan's memory.
 MOST_FORKS: Final = 64
+
+
+@dataclass(frozen=True, slots=True)
+class StaleSnapshot:
+    """A snapshot from which no machine goes on any more, and why, in words for the user."""
+
+    claim: SnapshotClaim
+    why: str
 
 
 def create_snapshot(context: Context, machine: str, *, ends: bool = False) -> SnapshotKept:
@@ -205,6 +215,34 @@ def remove_snapshots(context: Context, names: tuple[str, ...]) -> Iterator[str]:
     for name in names:
         snapshots.remove(name)
         yield name
+
+
+def prune_snapshots(context: Context, *, remove: bool) -> tuple[StaleSnapshot, ...]:
+    """Remove the snapshots from which no machine goes on any more, or only say which; the newest first.
+
+    Those of another boot of the host or another policy, or older than it takes, and those whose plan has expired, by
+    what they say. What can't be read is left: a person looks at that.
+    """
+    snapshots = open_snapshots(context)
+    plans = {listed.id: listed.plan for listed in snapshots.list()}
+    found = list[StaleSnapshot]()
+    for claim in list_snapshots(context):
+        if why := _stale(context, claim, plans.get(claim.id, b"")):
+            found.append(StaleSnapshot(claim, why))
+            if remove:
+                snapshots.remove(claim.id)
+    return tuple(found)
+
+
+def _stale(context: Context, claim: SnapshotClaim, plan: bytes) -> str:
+    since = context.policy.freshness.snapshots_not_before
+    reasons = (
+        (claim.boot != boot_id(), "the host has booted since"),
+        (claim.policy != context.policy.digest, "the policy is another one"),
+        (since is not None and claim.created < since, "the policy takes none from before"),
+        (read_kept(context, claim.plan, plan).has_expired, "its plan has expired"),
+    )
+    return next((why for holds, why in reasons if holds), "")
 
 
 def restore_snapshot(context: Context, snapshot: str, options: StartOptions) -> str:

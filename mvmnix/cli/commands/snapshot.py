@@ -13,6 +13,7 @@ from mvmnix.api import (
     inspect_snapshot,
     list_snapshots,
     open_context,
+    prune_snapshots,
     put_in_order,
     remove_snapshots,
     restore_snapshot,
@@ -136,6 +137,22 @@ def rm(snapshots: tuple[str, ...]) -> None:
     with open_context(TERMINAL) as context:
         for each in remove_snapshots(context, snapshots):
             click.echo(each)
+
+
+@snapshot.command()
+@click.option("--dry-run", is_flag=True, help="Only say what would go.")
+@format_options()
+def prune(output: OutputFormat, *, dry_run: bool) -> None:
+    """Remove the snapshots from which no machine goes on any more, and say why.
+
+    The host has booted since, the trust policy is another one or takes none that old, or the plan has expired. Damaged
+    ones stay.
+    """
+    with open_context(TERMINAL) as context:
+        found = prune_snapshots(context, remove=not dry_run)
+    records = [_record(it.claim) | {"why": it.why, "removed": not dry_run} for it in found]
+    rows = [(*_row(it.claim)[:4], it.why) for it in found]
+    output.show("snapshots", records, lambda: table(("SNAPSHOT", "MACHINE", "IMAGE", "MADE", "WHY"), rows))
 
 
 @click.command()

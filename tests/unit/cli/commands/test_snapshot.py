@@ -1,9 +1,11 @@
 """`mvm snapshot`, `cool`, `thaw`, `restore`, `fork`, with a hypervisor that does nothing."""
 
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
+from mvmnix.clock import now
 from mvmnix.errors import ReasonCode
 from mvmnix.launch.snapshots.export import recipient_key, show_recipient
 from tests.hostile.rig import replaced
@@ -215,3 +217,31 @@ def test_what_is_not_exported(saving: Station, tmp_path: Path) -> None:
     said = saving.mvm("snapshot", "export", snapshot, "--to", "me", "-o", file)
     assert (said.code, "--to: not the base64 of a public key" in said.err) == (2, True)
     assert not Path(file).exists()
+
+
+def made_stale(station: Station, why: str) -> str:
+    """Have it be so; what is said of it."""
+    policy = station.config / "trust.toml"
+    text = policy.read_text()
+    match why:
+        case "booted":
+            station.monkeypatch.setattr("mvmnix.api.snapshots.boot_id", lambda: "another")
+            return "the host has booted since"
+        case "policy":
+            replaced(policy, text.replace("serial = 1 ", "serial = 2 ").encode())
+            return "the policy is another one"
+        case _:
+            station.monkeypatch.setattr("mvmnix.api.kept_plans.now", lambda: now() + timedelta(days=2))
+            return "its plan has expired"
+
+
+@pytest.mark.parametrize("why", ["booted", "policy", "expired"])
+def test_what_no_machine_goes_on_from_is_pruned(saving: Station, web: str, why: str) -> None:
+    snapshot = done(saving, "cool", "web")
+    assert ended(saving, web) == "cooled"
+    assert saving.mvm("snapshot", "prune", "--json").answer("snapshots") == []
+    text = made_stale(saving, why)
+    for words, left in ((("--dry-run",), [snapshot]), ((), [])):
+        (line,) = saving.mvm("snapshot", "prune", *words, "--json").answer("snapshots")
+        assert (line["id"], line["why"], line["removed"]) == (snapshot, text, not words)
+        assert [each["id"] for each in listed(saving)] == left
