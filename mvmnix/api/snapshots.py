@@ -21,7 +21,7 @@ from mvmnix.formats.escaping import shell_command
 from mvmnix.keys import Role
 from mvmnix.launch import backends
 from mvmnix.launch.control.calls import take_snapshot
-from mvmnix.launch.control.drivers import run
+from mvmnix.launch.control.drivers import Steps, run, together
 from mvmnix.launch.control.messages import SnapshotKept
 from mvmnix.launch.gate.admission import admit_import, admit_snapshot
 from mvmnix.launch.gate.clock import HostClock
@@ -55,6 +55,8 @@ from mvmnix.vmm.tsc import TscClock
 
 #: Machines that one fork starts, at most: each has its plan's memory.
 MOST_FORKS: Final = 64
+#: Of these so many start beside each other: more than there may be processors, for each waits in between.
+FORKS_AT_ONCE: Final = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,15 +276,16 @@ def fork_machine(context: Context, machine: str, count: int) -> tuple[str | Mvmn
     """
     snapshot = create_snapshot(context, machine).id
     try:
-        return tuple(_forked(context, snapshot) for _ in range(count))
+        return run(together([_forked(context, snapshot) for _ in range(count)], FORKS_AT_ONCE))
     finally:
         with suppress(UsageError):  # another process has removed it
             open_snapshots(context).remove(snapshot)
 
 
-def _forked(context: Context, snapshot: str) -> str | MvmnixError:
+def _forked(context: Context, snapshot: str) -> Steps[str | MvmnixError]:
     try:
-        return restore_snapshot(context, snapshot, StartOptions())
+        with open_snapshots(context).open(snapshot) as kept:
+            return (yield from start_machine(context, kept.plan, StartOptions(snapshot=snapshot))).id
     except MvmnixError as error:
         return error
 

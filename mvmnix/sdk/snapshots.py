@@ -9,10 +9,10 @@ from mvmnix.api.admission import open_snapshots
 from mvmnix.api.context import open_context
 from mvmnix.api.launch import StartOptions
 from mvmnix.api.machine_store import put_in_order
-from mvmnix.api.snapshots import MOST_FORKS, find_snapshot, list_snapshots, remove_snapshots
+from mvmnix.api.snapshots import FORKS_AT_ONCE, MOST_FORKS, find_snapshot, list_snapshots, remove_snapshots
 from mvmnix.errors import MvmnixError, UsageError
 from mvmnix.launch.control.calls import take_snapshot
-from mvmnix.launch.control.drivers import Steps
+from mvmnix.launch.control.drivers import Steps, together
 from mvmnix.launch.control.start_messages import Mode
 from mvmnix.launch.snapshots.statement import SnapshotClaim
 from mvmnix.model import Verb
@@ -87,22 +87,26 @@ def fork(machine: Machine, count: int) -> Steps[tuple[OwnMachine | Error, ...]]:
     """Start machines that go on from where this one is, or why one doesn't. Raises as `take` does."""
     between(count, "count", 1, MOST_FORKS)
     snapshot = yield from _take(machine, ends=False)
-    made = list[OwnMachine | Error]()
+    made = list[OwnMachine]()
     try:
-        for _ in range(count):
-            try:
-                made.append((yield from restore(snapshot, "", private=False, keep=False)))
-            except MvmnixError as error:
-                made.append(translate(error))
+        return (yield from together([_forked(snapshot, made) for _ in range(count)], FORKS_AT_ONCE))
     except BaseException:
         for each in made:
-            if isinstance(each, OwnMachine):
-                each.hang_up()
+            each.hang_up()
         raise
     finally:
         with suppress(NotFound):  # another process has removed it
             _remove(snapshot)  # no step: a conversation that is closed takes none
-    return tuple(made)
+
+
+def _forked(snapshot: str, made: list[OwnMachine]) -> Steps[OwnMachine | Error]:
+    """A machine, which is added to those that are made; or why there is none."""
+    try:
+        machine = yield from restore(snapshot, "", private=False, keep=False)
+    except MvmnixError as error:
+        return translate(error)
+    made.append(machine)
+    return machine
 
 
 def _prepare(snapshot: str, stack: ExitStack) -> Prepared:

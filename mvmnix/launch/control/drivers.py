@@ -8,9 +8,11 @@ runs in the default executor of an asyncio loop, whose threads are that loop's.
 import os
 import select
 import threading
-from collections.abc import Callable, Generator
+import time
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -44,6 +46,71 @@ class Work:
 
 #: The steps of a conversation whose result is T.
 type Steps[T] = Generator[Wait | Work, Any, T]
+
+
+@dataclass(frozen=True, slots=True)
+class _Done[T]:
+    result: T
+
+
+def together[T](conversations: Sequence[Steps[T]], most: int) -> Steps[tuple[T, ...]]:
+    """Run conversations beside each other, at most so many at once, and return their results in their order.
+
+    One that raises ends them all: the others are closed.
+    """
+    results, waits = dict[int, T](), dict[int, tuple[Wait, float]]()
+    begun = min(most, len(conversations))
+    answers: dict[int, Any] = dict.fromkeys(range(begun))
+    try:
+        while answers or waits:
+            for number, answer in answers.items():
+                request = yield from _go_on(conversations[number], answer)
+                if isinstance(request, Wait):
+                    waits[number] = request, inf if request.seconds is None else time.monotonic() + request.seconds
+                else:
+                    results[number] = request.result
+            following = min(len(results) + most, len(conversations))
+            answers, begun = dict.fromkeys(range(begun, following)), following
+            if not answers and waits:
+                answers = _answered(waits, (yield _earliest(waits)))
+    finally:
+        for each in conversations:
+            each.close()
+    return tuple(results[number] for number in range(len(conversations)))
+
+
+def _go_on[T](steps: Steps[T], answer: object) -> Generator[Work, Any, Wait | _Done[T]]:
+    """Answer a conversation, do its work, and return for what it waits then, or its result."""
+    step = partial(steps.send, answer)
+    while True:
+        try:
+            request = step()
+        except StopIteration as end:
+            return _Done(end.value)
+        if isinstance(request, Wait):
+            return request
+        try:
+            step = partial(steps.send, (yield request))
+        except Exception as error:  # noqa: BLE001 - it is the conversation's to handle
+            step = partial(steps.throw, error)
+
+
+def _earliest(waits: Mapping[int, tuple[Wait, float]]) -> Wait:
+    """For all of it, until the first one's time is up."""
+    until = min(until for _, until in waits.values())
+    read = tuple({fd for wait, _ in waits.values() for fd in wait.read})
+    write = tuple({fd for wait, _ in waits.values() for fd in wait.write})
+    return Wait(read, write, None if until == inf else max(0.0, until - time.monotonic()))
+
+
+def _answered(waits: dict[int, tuple[Wait, float]], ready: frozenset[int]) -> dict[int, frozenset[int]]:
+    """Take out those for whom something is ready, or whose time is up, with what is."""
+    now = time.monotonic()
+    found = {number: ready & {*wait.read, *wait.write} for number, (wait, _) in waits.items()}
+    found = {number: some for number, some in found.items() if some or waits[number][1] <= now}
+    for number in found:
+        del waits[number]
+    return found
 
 
 def run[T](steps: Steps[T]) -> T:

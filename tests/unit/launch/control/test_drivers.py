@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from mvmnix.launch.control.drivers import Steps, Wait, Work, run, run_async, run_on_loop
+from mvmnix.launch.control.drivers import Steps, Wait, Work, run, run_async, run_on_loop, together
 from mvmnix.system.loop import Loop
 from tests.descriptors import nothing_left_open
 from tests.patience import EVENT_PATIENCE, SHORT, until
@@ -314,3 +314,73 @@ def test_a_loop_serves_others_while_steps_wait() -> None:
         loop.after(0, lambda: second.sendall(b"x"))
         assert run_on_loop(steps(), loop) == {first.fileno()}
     loop.close()
+
+
+def test_conversations_beside_each_other_wait_for_one_another(drive: Driver) -> None:
+    """The first waits for what the last says: one after another they would never end."""
+    first, second = socket.socketpair()
+
+    def waits() -> Steps[bytes]:
+        yield Wait(read=(first.fileno(),))
+        return first.recv(1)
+
+    def works(number: int) -> Steps[bytes]:
+        yield Wait(seconds=SHORT)
+        said: bytes = yield Work(lambda: b"%d" % number)
+        return said
+
+    def says() -> Steps[bytes]:
+        yield Wait(write=(second.fileno(),))
+        second.send(b"x")
+        return b""
+
+    with first, second:
+        assert drive(together([waits(), works(1), works(2), says()], 2)) == (b"x", b"1", b"2", b"")
+        assert drive(together([], 2)) == ()
+
+
+@pytest.mark.parametrize("most", [1, 2, 3, 9])
+def test_there_are_so_many_at_once(drive: Driver, most: int) -> None:
+    now, seen = set[int](), list[int]()
+
+    def steps(number: int) -> Steps[int]:
+        now.add(number)
+        seen.append(len(now))
+        yield Wait(seconds=0.0)
+        now.remove(number)
+        return number
+
+    assert drive(together([steps(number) for number in range(5)], most)) == (0, 1, 2, 3, 4)
+    assert max(seen) == min(most, 5)
+
+
+def test_what_work_raises_is_handled_by_whose_it_is(drive: Driver) -> None:
+    def fails() -> int:
+        raise OSError("none")
+
+    def steps(call: Callable[[], int]) -> Steps[int]:
+        try:
+            found: int = yield Work(call)
+        except OSError:
+            return -1
+        return found
+
+    assert drive(together([steps(fails), steps(lambda: 2)], 2)) == (-1, 2)
+
+
+def test_one_that_fails_ends_all(drive: Driver) -> None:
+    closed = list[str]()
+
+    def waits(name: str) -> Steps[None]:
+        try:
+            yield Wait(seconds=3600.0)
+        finally:
+            closed.append(name)
+
+    def fails() -> Steps[None]:
+        yield Wait(seconds=0.0)
+        raise ValueError("it fails")
+
+    with pytest.raises(ValueError, match="it fails"):
+        drive(together([waits("first"), fails(), waits("never begun")], 2))
+    assert closed == ["first"]
