@@ -1,7 +1,7 @@
 """Takes, lists, exports and imports snapshots, starts machines from them, and admits them in the launcher's fork."""
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -23,19 +23,16 @@ from mvmnix.launch import backends
 from mvmnix.launch.control.calls import take_snapshot
 from mvmnix.launch.control.drivers import Steps, run, together
 from mvmnix.launch.control.messages import SnapshotKept
-from mvmnix.launch.gate.admission import admit_import, admit_snapshot
+from mvmnix.launch.gate.admission import admit_export, admit_import, admit_snapshot
 from mvmnix.launch.gate.clock import HostClock
 from mvmnix.launch.gate.snapshot import (
     HostFacts,
     SnapshotSubmission,
-    VerifiedImport,
     VerifiedSnapshot,
-    refuse_export_of_once,
     verify_snapshot,
 )
 from mvmnix.launch.runtime.snapshot_facts import host_facts
 from mvmnix.launch.snapshots.export import (
-    ExportedSnapshot,
     exported,
     open_export,
     parse_recipient,
@@ -49,6 +46,7 @@ from mvmnix.machines import registry
 from mvmnix.plan.backend import Backend
 from mvmnix.provenance.bundle import envelope, statement
 from mvmnix.provenance.bundle.statement import Statement
+from mvmnix.provenance.policy.verdicts import refuse_older
 from mvmnix.system.output_files import NewFile
 from mvmnix.system.procfs import boot_id
 from mvmnix.vmm.tsc import TscClock
@@ -78,14 +76,19 @@ def create_snapshot(context: Context, machine: str, *, ends: bool = False) -> Sn
 
 
 def list_snapshots(context: Context) -> tuple[SnapshotClaim, ...]:
-    """Return what the kept snapshots say, the newest first: nothing of it is verified. What can't be read is left out.
+    """Return what the kept snapshots say, the newest first: nothing of it is verified.
 
-    What killed processes left is removed.
+    Which one can't be read is told. What killed processes left is removed.
     """
-    snapshots = open_snapshots(context)
+    snapshots, found = open_snapshots(context), list[SnapshotClaim]()
     snapshots.sweep()
-    found = (_claim(kept.bundle) for kept in snapshots.list())
-    return tuple(sorted((claim for claim in found if claim is not None), key=lambda claim: claim.created, reverse=True))
+    for kept in snapshots.list():
+        if (claim := _claim(kept.bundle)) is not None:
+            found.append(claim)
+        else:
+            command = shell_command("mvm", "snapshot", "rm", kept.id)
+            context.frontend.notice(f"what the snapshot {kept.id} says can't be read; remove it: {command}")
+    return tuple(sorted(found, key=lambda claim: claim.created, reverse=True))
 
 
 def _claim(bundle: bytes) -> SnapshotClaim | None:
@@ -119,22 +122,16 @@ def inspect_snapshot(context: Context, snapshot: str) -> Mapping[str, object]:
 def verify_kept_snapshot(context: Context, snapshot: str) -> tuple[StepResult, ...]:
     """Verify a kept snapshot and its plan as for a restore, and read its sealed file; return the gate's steps.
 
-    Nothing is started or logged, and no nonce is spent. Raises UsageError where there is none, RefusedError.
+    Nothing is started, and no nonce is spent. Raises UsageError where there is none, RefusedError.
     """
-    snapshots = open_snapshots(context)
-    with snapshots.open(snapshot) as kept, _verified(context, kept) as verified:
-        snapshots.check(kept, verified.claim)
-        return verified.steps
-
-
-@contextmanager
-def _verified(context: Context, kept: KeptSnapshot) -> Iterator[VerifiedSnapshot]:
-    tsc = TscClock.start()
-    with submit_for(context, kept.plan) as submission:
+    tsc, snapshots = TscClock.start(), open_snapshots(context)
+    with snapshots.open(snapshot) as kept, submit_for(context, kept.plan) as submission:
         facts, moment = _host_and_time(context, tsc)
-        handed = SnapshotSubmission(kept.bundle, submission)
+        refuse_older(context.policy, context.journal)
+        handed = SnapshotSubmission(kept.bundle, submission, kept.imported)
         with verify_snapshot(handed, policy=context.policy, now=moment, host=facts) as verified:
-            yield verified
+            snapshots.checked_key(kept, verified.claim)
+            return verified.steps
 
 
 def snapshot_recipient(context: Context) -> str:
@@ -152,11 +149,13 @@ def export_snapshot(context: Context, snapshot: str, recipient: str, out: NewFil
         to = parse_recipient(recipient)
     except ValueError as error:
         raise UsageError(f"--to: {error}", hint="take what `mvm snapshot recipient` prints there") from error
-    snapshots = open_snapshots(context)
-    with snapshots.open(snapshot) as kept, _verified(context, kept) as verified:
+    tsc, snapshots = TscClock.start(), open_snapshots(context)
+    with (
+        snapshots.open(snapshot) as kept,
+        _admission(context, kept.plan, (kept.bundle, kept.imported), tsc, admit_export) as verified,
+    ):
         with context.recorded(plan=verified.plan.digest):
-            refuse_export_of_once(verified)
-            key = snapshots.export(kept, verified.claim)
+            key = snapshots.checked_key(kept, verified.claim)
         with out.open() as file:
             file.writelines(exported(kept, key, to))
             _log(context, verified.claim, {"snapshot": verified.digest, "recipient": Digest.of(recipient.encode())})
@@ -172,23 +171,29 @@ def import_snapshot(context: Context, file: str) -> str:
     with files.regular(file, "name a file that is there") as fd, os.fdopen(fd, "rb", closefd=False) as source:
         with _unless_damaged(context, file):
             read = open_export(source, recipient_key(read_or_make(context.keys)))
-        found = _admitted(context, read, tsc)
-        claim = replace(found.claim, policy=found.policy, imported=found.digest)
-        if snapshots.has(claim.id):
-            raise UsageError(f"there is a snapshot {claim.id}", hint=shell_command("mvm", "snapshot", "rm", claim.id))
-        with snapshots.begin(claim.id) as writer:
-            with _unless_damaged(context, file):
-                writer.adopt(read.key, read.sealed, claim)
-            claim = replace(claim, key=writer.key)
+        found = _admission(context, read.plan, (read.bundle, b""), tsc, admit_import)
+        if snapshots.has(found.claim.id):
+            raise _there_is_one(found.claim.id)
+        with snapshots.begin(found.claim.id) as writer:
+            with _unless_damaged(context, file, plan=found.claim.plan):
+                writer.adopt(read.key, read.sealed, found.claim)
+            claim = replace(found.claim, policy=found.policy, imported=found.digest, key=writer.key)
             bundle = context.sign(Role.HOST, snapshot_statement(claim).to_bytes())
             _log(context, claim, {"snapshot": Digest.of(bundle), "imported": found.digest})
-            writer.keep(bundle, read.plan)
+            try:
+                writer.keep(bundle, read.plan, read.bundle)
+            except FileExistsError:  # another process has imported it meanwhile
+                raise _there_is_one(claim.id) from None
     return claim.id
 
 
+def _there_is_one(snapshot: str) -> UsageError:
+    return UsageError(f"there is a snapshot {snapshot}", hint=shell_command("mvm", "snapshot", "rm", snapshot))
+
+
 @contextmanager
-def _unless_damaged(context: Context, file: str) -> Iterator[None]:
-    with context.recorded():
+def _unless_damaged(context: Context, file: str, *, plan: Digest | None = None) -> Iterator[None]:
+    with context.recorded(plan=plan):
         try:
             yield
         except ValueError as error:
@@ -196,19 +201,23 @@ def _unless_damaged(context: Context, file: str) -> Iterator[None]:
             raise refuse(ReasonCode.SNAPSHOT_DAMAGED, file, str(error), hint) from error
 
 
-def _admitted(context: Context, read: ExportedSnapshot, tsc: TscClock) -> VerifiedImport:
-    with submit_for(context, read.plan) as submission:
+def _admission[T](
+    context: Context, plan: bytes, bundles: tuple[bytes, bytes], tsc: TscClock, admit: Callable[..., T]
+) -> T:
+    """The verdict on a snapshot: its bundle and its exporter's, and its plan. Raises RefusedError, which is logged."""
+    with context.recorded(plan=Digest.of(plan)):
         facts, moment = _host_and_time(context, tsc)
-        handed = SnapshotSubmission(read.bundle, submission)
-        policy, journal = context.policy, context.journal
-        return admit_import(handed, policy=policy, journal=journal, clock=lambda: moment, host=facts)
+        context.read_policy_again()
+    bundle, imported = bundles
+    with submit_for(context, plan) as submission:
+        handed = SnapshotSubmission(bundle, submission, imported)
+        return admit(handed, policy=context.policy, journal=context.journal, clock=lambda: moment, host=facts)
 
 
 def _log(context: Context, claim: SnapshotClaim, digests: Mapping[str, Digest]) -> None:
-    kind, policy = RecordKind.SNAPSHOT, context.policy.digest
-    context.journal.append(
-        Record(kind=kind, time=now(), machine=claim.machine, plan=claim.plan, policy=policy, digests=digests)
-    )
+    kind, machine, policy = RecordKind.SNAPSHOT, claim.machine, context.policy
+    record = Record(kind=kind, time=now(), machine=machine, plan=claim.plan, policy=policy.digest, digests=digests)
+    context.journal.append(replace(record, serials=policy.serials))
 
 
 def remove_snapshots(context: Context, names: tuple[str, ...]) -> Iterator[str]:
@@ -225,15 +234,16 @@ def prune_snapshots(context: Context, *, remove: bool) -> tuple[StaleSnapshot, .
     Those of another boot of the host or another policy, or older than it takes, and those whose plan has expired, by
     what they say. What can't be read is left: a person looks at that.
     """
-    snapshots = open_snapshots(context)
-    plans = {listed.id: listed.plan for listed in snapshots.list()}
-    found = list[StaleSnapshot]()
-    for claim in list_snapshots(context):
-        if why := _stale(context, claim, plans.get(claim.id, b"")):
-            found.append(StaleSnapshot(claim, why))
-            if remove:
-                snapshots.remove(claim.id)
-    return tuple(found)
+    snapshots, found = open_snapshots(context), list[StaleSnapshot]()
+    for kept in snapshots.list():
+        claim = _claim(kept.bundle)
+        if claim is None or claim.id != kept.id or not (why := _stale(context, claim, kept.plan)):
+            continue
+        found.append(StaleSnapshot(claim, why))
+        if remove:
+            with suppress(UsageError):  # another process has removed it
+                snapshots.remove(kept.id)
+    return tuple(sorted(found, key=lambda it: it.claim.created, reverse=True))
 
 
 def _stale(context: Context, claim: SnapshotClaim, plan: bytes) -> str:
@@ -262,7 +272,8 @@ def thaw_machine(context: Context, machine: str, options: StartOptions) -> str:
     Raises UsageError for a machine that wasn't cooled, or whose snapshot is gone; what `restore_snapshot` raises.
     """
     status = registry.find_machine(context.machines, machine).status
-    cooled = [claim for claim in list_snapshots(context) if claim.machine == status.machine and claim.ended_with]
+    kept = (claim for claim in list_snapshots(context) if claim.imported is None)  # whose machine is another host's
+    cooled = [claim for claim in kept if claim.machine == status.machine and claim.ended_with]
     if not cooled:
         raise UsageError(f"nothing is kept of the machine {machine!r} to go on from", hint="mvm snapshot ls")
     return restore_snapshot(context, cooled[0].id, replace(options, name=options.name or status.name))
@@ -297,16 +308,11 @@ def admit_restored(context: Context, plan: bytes, snapshot: str) -> Iterator[tup
     Raises RefusedError, once it is in the log; UsageError where there is no such snapshot.
     """
     tsc = TscClock.start()
-    with open_snapshots(context).open(snapshot) as kept:
-        with context.recorded(plan=Digest.of(plan)):
-            facts, moment = _host_and_time(context, tsc)
-            context.read_policy_again()
-        with submit_for(context, plan) as submission:
-            handed = SnapshotSubmission(kept.bundle, submission)
-            policy, journal = context.policy, context.journal
-            verified = admit_snapshot(handed, policy=policy, journal=journal, clock=lambda: moment, host=facts)
-        with verified:
-            yield verified, kept
+    with (
+        open_snapshots(context).open(snapshot) as kept,
+        _admission(context, plan, (kept.bundle, kept.imported), tsc, admit_snapshot) as verified,
+    ):
+        yield verified, kept
 
 
 def _host_and_time(context: Context, tsc: TscClock) -> tuple[HostFacts, datetime]:

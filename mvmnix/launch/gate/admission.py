@@ -20,6 +20,7 @@ from mvmnix.launch.gate.snapshot import (
     SnapshotSubmission,
     VerifiedImport,
     VerifiedSnapshot,
+    verify_export,
     verify_import,
     verify_snapshot,
 )
@@ -54,6 +55,23 @@ def admit_snapshot(
         admission = _admission(verified.plan, now, {"snapshot": verified.digest})
         journal.append(replace(admission, serials=policy.serials))
     return verified
+
+
+def admit_export(
+    it: SnapshotSubmission,
+    *,
+    policy: TrustPolicy,
+    journal: VerdictLog,
+    clock: Callable[[], datetime],
+    host: HostFacts,
+) -> VerifiedSnapshot:
+    """Verify a snapshot that is to be exported, and log a refusal; that it was is a record of its own.
+
+    Raises as `admit` does.
+    """
+    now = clock()
+    verify = partial(verify_export, it, policy=policy, now=now, host=host)
+    return _verified(it.plan.digest, verify, policy, journal, now)
 
 
 def admit_import(

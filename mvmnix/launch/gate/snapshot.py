@@ -11,7 +11,8 @@ Then it is held against time, policy, this host and the plan's bytes; nothing of
 
 9. the plan that was handed in is the one that it names, by the digest of its bytes;
 10. it was made before now, and not before the time that the policy names;
-11. it was made under the policy that is in force, by the digest of the policy's bytes;
+11. it was made under the policy that is in force, by the digest of the policy's bytes; and where this host imported it,
+    the policy takes such snapshots, and still trusts, by steps 1 to 5, who exported it: that bundle lies beside it;
 12. this host is as it was then: not booted since, with a time stamp counter of that frequency, the same hypervisor,
     firmware and other files that it reads, by their digests, and the same machine type and processor for the guest;
 13. its guest's agent speaks this mvm's protocol, and is one that can be frozen and renewed.
@@ -28,9 +29,10 @@ At last it is held against the plan:
 The sealed file itself is held against the statement when it is opened (launch/snapshots/store.py, `restore_memory`).
 
 A snapshot that another host exported takes the same steps when it is imported (`verify_import`), but these. Any
-signer may have signed it to whom the policy gives the role `host`. It was made under a policy of that host's: in step
-11 the one in force has to take such snapshots. What that host starts isn't known here: in step 17 the plan has to start
-more than one machine.
+signer may have signed it to whom the policy gives the role `host`. Another host made it under a policy of its own: in
+step 11 the one in force has to take such snapshots; what this host exported counts by its policy as ever. What that
+host starts isn't known here: in step 17 the plan has to start more than one machine, and the snapshot may not have been
+imported there. One that is exported takes that step, too (`verify_export`).
 """
 
 from collections.abc import Callable, Iterator
@@ -80,10 +82,14 @@ class HostFacts:
 
 @dataclass(frozen=True, slots=True)
 class SnapshotSubmission:
-    """What is handed in: the snapshot's bundle, and the plan with its image, as they are for a start."""
+    """What is handed in: the snapshot's bundle, and the plan with its image, as they are for a start.
+
+    `imported` is the bundle under which another host exported it, b"" for one that was taken here.
+    """
 
     bundle: bytes
     plan: Submission
+    imported: bytes = b""
 
 
 @final
@@ -134,9 +140,14 @@ class VerifiedImport(Sealed):
 
 @dataclass(frozen=True, slots=True)
 class AuthenticSnapshot:
-    """A snapshot's claim, its bundle authentic, and what it is held against before its plan is read."""
+    """A snapshot's claim, its bundle authentic, and what it is held against before its plan is read.
+
+    `signer` signed it; `imported` is the exporter's bundle, of which nothing is known.
+    """
 
     claim: SnapshotClaim
+    signer: Signer
+    imported: bytes
     plan: Digest
     policy: TrustPolicy
     now: datetime
@@ -186,12 +197,35 @@ def step_11_policy(given: AuthenticSnapshot) -> Iterator[Reason]:
         why = f"it was made under policy {given.claim.policy}; the current policy is {given.policy.digest}"
         yield Reason(ReasonCode.SNAPSHOT_POLICY, _WHAT, why, f"look at trust.toml, then {_AGAIN}")
 
+    if given.claim.imported is not None:
+        yield from _refused_imports(given.policy)
+        yield from _exporter(given, given.claim.imported)
+
 
 def step_11_imports(given: AuthenticSnapshot) -> Iterator[Reason]:
-    """11. At an import: the policy takes snapshots that others exported."""
-    if not given.policy.imported_snapshots:
+    """11. At an import: the policy takes snapshots that others exported; this host's own are of this policy."""
+    yield from _refused_imports(given.policy)
+    if given.signer.fingerprint == given.host.key.fingerprint:
+        yield from step_11_policy(given)
+
+
+def _refused_imports(policy: TrustPolicy) -> Iterator[Reason]:
+    if not policy.imported_snapshots:
         hint = "if those are meant, say so in [launch] of trust.toml: imported-snapshots = true"
         yield Reason(ReasonCode.SNAPSHOT_POLICY, _WHAT, "the policy takes none that another host exported", hint)
+
+
+def _exporter(given: AuthenticSnapshot, imported: Digest) -> Iterator[Reason]:
+    """Why the policy doesn't trust, or not any more, who exported it."""
+    what = "the exported snapshot"
+    try:
+        found = authenticate(given.imported, trust=given.policy.trust, role=Role.HOST, what=what)
+    except RefusedError as refused:
+        yield from refused.reasons
+        return
+    if found.digest != imported:
+        why = f"its statement names {imported}, and {found.digest} lies beside it"
+        yield Reason(ReasonCode.SNAPSHOT_MISMATCH, what, why, _AGAIN)
 
 
 def step_12_host(given: AuthenticSnapshot) -> Iterator[Reason]:
@@ -280,8 +314,11 @@ def step_17_once(claim: SnapshotClaim, plan: Plan) -> Iterator[Reason]:
         yield Reason(ReasonCode.SNAPSHOT_FORBIDDEN, _WHAT, why, "make and sign a plan that starts more than one")
 
 
-def step_17_more_than_once(_claim: SnapshotClaim, plan: Plan) -> Iterator[Reason]:
-    """17. At an import: of a plan for once the other host may have a machine."""
+def step_17_moved(claim: SnapshotClaim, plan: Plan) -> Iterator[Reason]:
+    """17. At an import and an export: of a plan for once the other host may have a machine."""
+    if claim.imported is not None:
+        why = "it was imported, and who exported it first isn't known where it would go"
+        yield Reason(ReasonCode.SNAPSHOT_FORBIDDEN, _WHAT, why, "have that host export it")
     if plan.use.is_single:
         why = "its plan starts one machine at most, and that may be on either of two hosts"
         yield Reason(ReasonCode.SNAPSHOT_FORBIDDEN, _WHAT, why, "make and sign a plan that starts more than one")
@@ -300,7 +337,7 @@ PLAN_STEPS: tuple[Callable[[SnapshotClaim, Plan], Iterator[Reason]], ...] = (
     step_17_once,
 )
 IMPORT_CLAIM_STEPS: Final = tuple(step_11_imports if step is step_11_policy else step for step in CLAIM_STEPS)
-IMPORT_PLAN_STEPS: Final = (*PLAN_STEPS[:-1], step_17_more_than_once)
+IMPORT_PLAN_STEPS: Final = (*PLAN_STEPS[:-1], step_17_moved)
 
 
 def verify_snapshot(
@@ -315,9 +352,20 @@ def verify_snapshot(
         trust = Trust((Signer("host", host.key, frozenset({Role.HOST})),), revocations=policy.trust.revocations)
         authentic = authenticate(submission.bundle, trust=trust, role=Role.HOST, what=_WHAT)
         given = policy, now, host
-        with _taken(authentic, submission.plan, given, CLAIM_STEPS, PLAN_STEPS) as (claim, plan, steps):
+        with _taken(authentic, submission, given, CLAIM_STEPS, PLAN_STEPS) as (claim, plan, steps):
             by = (authentic.signer, authentic.digest, submission.bundle)
             return VerifiedSnapshot(claim, plan, *by, steps, seal=_SEAL)
+
+
+def verify_export(
+    submission: SnapshotSubmission, *, policy: TrustPolicy, now: datetime, host: HostFacts
+) -> VerifiedSnapshot:
+    """Verify a snapshot as `verify_snapshot` does, and that it may be on two hosts. Raises as that does."""
+    verified = verify_snapshot(submission, policy=policy, now=now, host=host)
+    if reasons := tuple(step_17_moved(verified.claim, verified.plan.plan)):
+        verified.close()
+        raise RefusedError(*reasons)
+    return verified
 
 
 def verify_import(
@@ -330,21 +378,15 @@ def verify_import(
     with only_refusals(_WHAT):
         authentic = authenticate(submission.bundle, trust=policy.trust, role=Role.HOST, what=_WHAT)
         given = policy, now, host
-        with _taken(authentic, submission.plan, given, IMPORT_CLAIM_STEPS, IMPORT_PLAN_STEPS) as (claim, plan, steps):
+        with _taken(authentic, submission, given, IMPORT_CLAIM_STEPS, IMPORT_PLAN_STEPS) as (claim, plan, steps):
             plan.close()
             return VerifiedImport(claim, authentic.signer, authentic.digest, policy.digest, steps, seal=_SEAL)
-
-
-def refuse_export_of_once(verified: VerifiedSnapshot) -> None:
-    """Refuse to export what no host would import, by step 17 there. Raises RefusedError [snapshot-forbidden]."""
-    if reasons := tuple(step_17_more_than_once(verified.claim, verified.plan.plan)):
-        raise RefusedError(*reasons)
 
 
 @contextmanager
 def _taken(
     authentic: Authentic,
-    plan: Submission,
+    submission: SnapshotSubmission,
     given: tuple[TrustPolicy, datetime, HostFacts],
     claim_steps: tuple[Callable[[AuthenticSnapshot], Iterator[Reason]], ...],
     plan_steps: tuple[Callable[[SnapshotClaim, Plan], Iterator[Reason]], ...],
@@ -355,7 +397,8 @@ def _taken(
     parsed = taken.need(step_6_statement, authentic)
     taken.need(step_7_predicate_type, parsed)
     claim = taken.need(step_8_snapshot, parsed)
-    taken.take_each(claim_steps, AuthenticSnapshot(claim, plan.digest, policy, now, host))
+    by, plan = (authentic.signer, submission.imported), submission.plan
+    taken.take_each(claim_steps, AuthenticSnapshot(claim, *by, plan.digest, policy, now, host))
     taken.require()
     verified = taken.need(step_14_plan, plan, policy, now)
     try:

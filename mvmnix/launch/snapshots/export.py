@@ -54,18 +54,19 @@ def show_recipient(key: X25519PublicKey) -> str:
 
 
 def parse_recipient(text: str) -> X25519PublicKey:
-    """Read what `show_recipient` wrote, and nothing else. Raises ValueError."""
+    """Read what `show_recipient` wrote, and nothing else: no key of low order either. Raises ValueError."""
     try:
         key = serialization.load_der_public_key(base64.b64decode(text, validate=True))
     except (binascii.Error, ValueError, UnsupportedAlgorithm) as error:
         raise ValueError("not the base64 of a public key") from error
     if not isinstance(key, X25519PublicKey) or show_recipient(key) != text:
         raise ValueError("not an X25519 public key")
+    X25519PrivateKey.generate().exchange(key)
     return key
 
 
 def exported(kept: KeptSnapshot, key: bytes, recipient: X25519PublicKey) -> Iterator[bytes]:
-    """Yield the bytes of an export; `key` is the snapshot's own. Raises OSError; ValueError for a key of low order."""
+    """Yield the bytes of an export; `key` is the snapshot's own, `recipient` of `parse_recipient`. Raises OSError."""
     ours = X25519PrivateKey.generate()
     public = ours.public_key().public_bytes_raw()
     stream_key = _stream_key(ours.exchange(recipient), public, recipient)
@@ -76,9 +77,9 @@ def exported(kept: KeptSnapshot, key: bytes, recipient: X25519PublicKey) -> Iter
 def open_export(file: Readable, key: X25519PrivateKey) -> ExportedSnapshot:
     """Open an export with the recipient's key. Raises ValueError for what is none, or is sealed to another key."""
     head = file.read(len(_MAGIC) + _PUBLIC_BYTES)
-    public = head.removeprefix(_MAGIC)
-    if len(head) != len(_MAGIC) + _PUBLIC_BYTES or len(public) != _PUBLIC_BYTES:
+    if len(head) != len(_MAGIC) + _PUBLIC_BYTES or not head.startswith(_MAGIC):
         raise ValueError("it is not an exported snapshot")
+    public = head[len(_MAGIC) :]
     shared = key.exchange(X25519PublicKey.from_public_bytes(public))
     stream = PlainStream(open_stream(_stream_key(shared, public, key.public_key()), _ABOUT, file))
     bundle, plan = _bundle(stream), _bundle(stream)

@@ -2,7 +2,8 @@
 
 `memory.sealed` has the state of the devices and the guest's memory, sealed under a key of the snapshot's own;
 `key.wrapped` is this key, sealed under the host's; both are bound to the snapshot's id. `snapshot.json` is the signed
-statement, `plan.json` the plan's bundle. A directory gets its name when all four are on the disk; until then it has
+statement, `plan.json` the plan's bundle, `imported.json` that under which another host exported it, where one did. A
+directory gets its name when all are on the disk; until then it has
 another one, is held by its writer, and is removed by a sweep once it isn't. Without its key a snapshot is of no use:
 so that is what a removal takes first.
 """
@@ -31,6 +32,7 @@ from mvmnix.vmm.port import LARGEST_STATE
 KEY_FILE: Final = "key.wrapped"
 BUNDLE_FILE: Final = "snapshot.json"
 PLAN_FILE: Final = "plan.json"
+IMPORTED_FILE: Final = "imported.json"
 #: Held while a directory takes a name or loses it, and while one is opened.
 _LOCK: Final = "lock"
 _PARTIAL: Final = r"\.[0-9a-f]{12}\.[0-9a-f]{16}\.partial"
@@ -46,7 +48,8 @@ _ANOTHER_SIZE: Final = "its sealed file has not the size that its statement name
 class KeptSnapshot:
     """A snapshot as it lies there, none of it trusted: the statement's bundle, the plan's, the wrapped key.
 
-    `sealed` is a descriptor of the sealed file, for reading. A context manager that owns it.
+    `sealed` is a descriptor of the sealed file, for reading; `imported` the exporter's bundle, b"" where there is none.
+    A context manager that owns the descriptor.
     """
 
     id: str
@@ -54,6 +57,7 @@ class KeptSnapshot:
     plan: bytes
     key: bytes
     sealed: int
+    imported: bytes = b""
 
     def close(self) -> None:
         """Close the descriptor."""
@@ -158,17 +162,21 @@ class Writer:
         """The digest of the wrapped key's file."""
         return self._digests().key
 
-    def keep(self, bundle: bytes, plan: bytes) -> None:
+    def keep(self, bundle: bytes, plan: bytes, imported: bytes = b"") -> None:
         """Keep the snapshot with the statement's bundle and the plan's: once this has returned it is there, whole.
+
+        With `imported`, the exporter's bundle, it is one of another host's.
 
         Raises OSError, FileExistsError where there is a snapshot of this id; ValueError before it is sealed, or for
         bundles that are too large.
         """
         self._digests()
-        if max(len(bundle), len(plan)) > BUNDLE_LIMIT:
+        if max(map(len, (bundle, plan, imported))) > BUNDLE_LIMIT:
             raise ValueError(f"a bundle has at most {BUNDLE_LIMIT} bytes")
         self._write(BUNDLE_FILE, bundle)
         self._write(PLAN_FILE, plan)
+        if imported:
+            self._write(IMPORTED_FILE, imported)
         self._home.sync()
         with self._directory.lock(_LOCK):
             if self._directory.exists(self._id):
@@ -233,8 +241,9 @@ class Snapshots:
                 raise _missing(snapshot) from None
             try:
                 bundle, plan = (home.read(name, BUNDLE_LIMIT) for name in (BUNDLE_FILE, PLAN_FILE))
+                imported = home.read(IMPORTED_FILE, BUNDLE_LIMIT) if home.exists(IMPORTED_FILE) else b""
                 key = home.read(KEY_FILE, _KEY_LIMIT)
-                return KeptSnapshot(snapshot, bundle, plan, key, home.open_file(SEALED_FILE))
+                return KeptSnapshot(snapshot, bundle, plan, key, home.open_file(SEALED_FILE), imported)
             except FileNotFoundError as error:
                 raise _damaged(snapshot, f"it lacks its {error.filename}") from error
             except UnreadableError as error:
@@ -290,16 +299,12 @@ class Snapshots:
             state, pieces = _read(kept.sealed, claim, self._unwrap(kept, claim))
             return guest_memory.shared_copy(pieces, claim.memory_mib << 20, _MEMORY_NAME), state
 
-    def check(self, kept: KeptSnapshot, claim: SnapshotClaim) -> None:
-        """Read all that `restore_memory` reads. Raises as that does."""
+    def checked_key(self, kept: KeptSnapshot, claim: SnapshotClaim) -> bytes:
+        """Return the snapshot's own key, once all that `restore_memory` reads was read. Raises as that does."""
         with _refused(kept):
-            _check(kept.sealed, claim, self._unwrap(kept, claim))
-
-    def export(self, kept: KeptSnapshot, claim: SnapshotClaim) -> bytes:
-        """Return the snapshot's own key, for its export, once all of it was read. Raises as `restore_memory` does."""
-        self.check(kept, claim)
-        with _refused(kept):
-            return self._unwrap(kept, claim)
+            key = self._unwrap(kept, claim)
+            _check(kept.sealed, claim, key)
+            return key
 
     def _unwrap(self, kept: KeptSnapshot, claim: SnapshotClaim) -> bytes:
         """Return the snapshot's key. Raises ValueError, RefusedError for the host's key."""

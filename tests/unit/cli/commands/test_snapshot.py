@@ -111,6 +111,15 @@ def test_one_that_lacks_a_file_is_removed(saving: Station, web: str, file: str) 
     assert [*(saving.state / "snapshots").glob("[!l]*")] == []
 
 
+def test_one_that_says_nothing_is_told_of(saving: Station, web: str) -> None:
+    snapshot = done(saving, "cool", "web")
+    assert ended(saving, web) == "cooled"
+    (saving.state / "snapshots" / snapshot / "snapshot.json").write_bytes(b"{}")
+    said = saving.mvm("snapshot", "ls")
+    assert (said.code, snapshot in said.out) == (0, False)
+    assert f"the snapshot {snapshot} says can't be read; remove it: mvm snapshot rm {snapshot}" in said.err
+
+
 def test_a_cooled_machine_is_thawed_under_its_name(saving: Station, web: str) -> None:
     assert saving.mvm("thaw", "web").code == 2, "it runs"
     snapshot = done(saving, "cool", "web")
@@ -185,6 +194,7 @@ def test_one_is_exported_imported_and_gone_on_from(saving: Station, tmp_path: Pa
     taken, left, came = (record["digests"] for record in log(saving) if record["kind"] == "snapshot")
     assert (left["snapshot"], came["imported"], ours["imported"]) == (taken["snapshot"],) * 3
     assert ours["sealed"]["key"] != theirs["sealed"]["key"]
+    assert saving.mvm("thaw", "web").code == 2, "an imported one is not what a machine here was cooled to"
     other = done(saving, "restore", snapshot)
     done(saving, "kill", other)
     assert "records verify" in done(saving, "audit", "verify")

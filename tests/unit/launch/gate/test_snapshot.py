@@ -24,7 +24,7 @@ from mvmnix.launch.gate.snapshot import (
     SnapshotSubmission,
     VerifiedImport,
     VerifiedSnapshot,
-    refuse_export_of_once,
+    verify_export,
     verify_import,
     verify_snapshot,
 )
@@ -63,6 +63,8 @@ class Site:
     world: World
     bundle: bytes = b""
     host: HostFacts = FACTS
+    #: The bundle of who exported it, where one did.
+    exporters: bytes = b""
     fields: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -93,11 +95,12 @@ class Site:
         self.fields |= fields
         self.bundle = worlds.signed(snapshot_statement(self.claim()), changes, key)
 
-    def verified(self, directory: Path) -> VerifiedSnapshot:
+    def verified(self, directory: Path, verify: Callable[..., VerifiedSnapshot] = verify_snapshot) -> VerifiedSnapshot:
         files = self.world.open(directory)
         try:
-            submission = SnapshotSubmission(self.bundle, Submission(self.world.plan_bundle, self.world.evidence, files))
-            return verify_snapshot(submission, policy=self.world.policy, now=self.world.now, host=self.host)
+            plan = Submission(self.world.plan_bundle, self.world.evidence, files)
+            submission = SnapshotSubmission(self.bundle, plan, self.exporters)
+            return verify(submission, policy=self.world.policy, now=self.world.now, host=self.host)
         finally:
             for fd in (files.kernel, files.initrd, files.rootfs):
                 os.close(fd)
@@ -111,12 +114,12 @@ class Site:
             for fd in (files.kernel, files.initrd, files.rootfs):
                 os.close(fd)
 
-    def refusal(self, directory: Path) -> RefusedError:
+    def refusal(self, directory: Path, verify: Callable[..., VerifiedSnapshot] = verify_snapshot) -> RefusedError:
         gc.disable()  # as in rows.py
         try:
             before = descriptors()
             with pytest.raises(RefusedError) as caught:
-                self.verified(directory)
+                self.verified(directory, verify)
             assert descriptors() == before, "a refusal leaves nothing open"
         finally:
             gc.enable()
@@ -433,9 +436,72 @@ def test_of_a_plan_for_once_none_is_exported_or_imported(site: Site, tmp_path: P
         site.imported(tmp_path)
     assert caught.value.codes == (ReasonCode.SNAPSHOT_FORBIDDEN,)
     site.sign(key=HOST, policy=site.world.policy.digest)
-    with site.verified(tmp_path) as found, pytest.raises(RefusedError) as refused:
-        refuse_export_of_once(found)
-    assert refused.value.codes == (ReasonCode.SNAPSHOT_FORBIDDEN,)
+    site.verified(tmp_path).close()
+    assert site.refusal(tmp_path, verify_export).codes == (ReasonCode.SNAPSHOT_FORBIDDEN,)
+
+
+def imported(it: Site) -> None:
+    """A snapshot that this host imported, and signed a statement of its own about."""
+    taking(it)
+    it.exporters = it.bundle
+    it.sign(key=HOST, policy=it.world.policy.digest, imported=Digest.of(it.bundle))
+
+
+def revoking(it: Site, **revoked: frozenset[Digest]) -> None:
+    found = Revocations(**revoked)  # type: ignore[arg-type]
+    it.world.policy = replace(it.world.policy, trust=replace(it.world.policy.trust, revocations=found))
+
+
+def test_an_imported_one_is_gone_on_from_and_not_handed_on(site: Site, tmp_path: Path) -> None:
+    imported(site)
+    site.verified(tmp_path).close()
+    assert site.refusal(tmp_path, verify_export).codes == (ReasonCode.SNAPSHOT_FORBIDDEN,)
+    site.sign(key=ELSEWHERE)
+    with pytest.raises(RefusedError) as caught:
+        site.imported(tmp_path)
+    assert caught.value.codes == (ReasonCode.SNAPSHOT_FORBIDDEN,)
+
+
+UNTRUSTED: dict[str, tuple[ReasonCode, Change]] = {
+    "the exporter's key is revoked": (
+        ReasonCode.SIGNER_REVOKED,
+        lambda it: revoking(it, keys=frozenset({ELSEWHERE.public.fingerprint})),
+    ),
+    "what it exported is revoked": (
+        ReasonCode.BUNDLE_REVOKED,
+        lambda it: revoking(it, digests=frozenset({Digest.of(it.exporters)})),
+    ),
+    "its statement is revoked": (
+        ReasonCode.BUNDLE_REVOKED,
+        lambda it: revoking(it, digests=frozenset({Digest.of(envelope.parse_bundle(it.exporters).payload)})),
+    ),
+    "its bundle is another one": (ReasonCode.SNAPSHOT_MISMATCH, lambda it: setattr(it, "exporters", it.bundle)),
+    "its bundle is gone": (ReasonCode.BUNDLE_MALFORMED, lambda it: setattr(it, "exporters", b"")),
+    "the policy takes none any more": (
+        ReasonCode.SNAPSHOT_POLICY,
+        lambda it: setattr(it.world, "policy", replace(it.world.policy, imported_snapshots=False)),
+    ),
+}
+
+
+@pytest.mark.parametrize("why", UNTRUSTED)
+def test_an_import_counts_as_long_as_its_exporter_does(site: Site, tmp_path: Path, why: str) -> None:
+    code, change = UNTRUSTED[why]
+    imported(site)
+    change(site)
+    refused = site.refusal(tmp_path)
+    assert refused.codes == (code,)
+    assert {it.number for it in refused.steps if it.reasons} == {11}
+
+
+def test_its_own_export_does_not_outlive_the_policy(site: Site, tmp_path: Path) -> None:
+    taking(site)
+    site.sign(key=HOST)
+    with pytest.raises(RefusedError) as caught:
+        site.imported(tmp_path)
+    assert caught.value.codes == (ReasonCode.SNAPSHOT_POLICY,)
+    site.sign(key=HOST, policy=site.world.policy.digest)
+    site.imported(tmp_path)
 
 
 def test_the_steps_of_an_import_are_the_same_but_two() -> None:

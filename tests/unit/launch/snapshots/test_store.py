@@ -59,7 +59,7 @@ def refused(here: Kept, claim: SnapshotClaim) -> str:
         restored(here, claim)
     assert caught.value.codes == (ReasonCode.SNAPSHOT_DAMAGED,)
     with pytest.raises(RefusedError) as checked, here.snapshots.open(claim.id) as kept:
-        here.snapshots.check(kept, claim)
+        here.snapshots.checked_key(kept, claim)
     assert str(checked.value) == str(caught.value)
     return str(caught.value)
 
@@ -74,7 +74,7 @@ def test_what_is_kept_is_restored_whole(here: Kept) -> None:
         assert not os.get_inheritable(memory)
         os.close(memory)
     with here.snapshots.open(ID) as kept:
-        here.snapshots.check(kept, claim)
+        here.snapshots.checked_key(kept, claim)
         assert kept.plan == PLAN
 
 
