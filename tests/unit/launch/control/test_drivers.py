@@ -373,7 +373,7 @@ def test_one_that_fails_ends_all(drive: Driver) -> None:
 
     def waits(name: str) -> Steps[None]:
         try:
-            yield Wait(seconds=3600.0)
+            yield Wait(seconds=EVENT_PATIENCE)
         finally:
             closed.append(name)
 
