@@ -37,13 +37,20 @@ def imported(tree: ast.AST) -> Iterator[tuple[str, str]]:
 
 
 @cache
+def _imports() -> dict[str, frozenset[tuple[str, str]]]:
+    """By module, what `imported` finds in it, and of `mvmnix.api` in its stub."""
+    trees = (*modules().items(), ("mvmnix.api", _STUB))
+    return {module: frozenset(imported(tree)) for module, tree in trees}
+
+
+@cache
 def names_of(room: str) -> list[tuple[str, str]]:
     """What modules of other rooms import of it, and what `mvmnix.api` hands on: module and name."""
     taken = {
         (source, name)
-        for module, tree in (*modules().items(), ("mvmnix.api", _STUB))
-        if not f"{module}.".startswith(f"{room}.") or tree is _STUB
-        for source, name in imported(tree)
+        for module, names in _imports().items()
+        if not f"{module}.".startswith(f"{room}.") or module == "mvmnix.api"
+        for source, name in names
         if (source if source in ROOMS else source.rpartition(".")[0]) == room and f"{source}.{name}" not in modules()
     }
     return sorted(taken, key=lambda it: (it[1], it[0]))
