@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from typing import Final
 
 from mvmnix.api import files
@@ -23,22 +24,18 @@ from mvmnix.launch import backends
 from mvmnix.launch.control.calls import take_snapshot
 from mvmnix.launch.control.drivers import Steps, run, together
 from mvmnix.launch.control.messages import SnapshotKept
-from mvmnix.launch.gate.admission import admit_export, admit_import, admit_snapshot
+from mvmnix.launch.gate.admission import admit_snapshot, check_snapshot
 from mvmnix.launch.gate.clock import HostClock
 from mvmnix.launch.gate.snapshot import (
     HostFacts,
     SnapshotSubmission,
     VerifiedSnapshot,
+    verify_export,
+    verify_import,
     verify_snapshot,
 )
 from mvmnix.launch.runtime.snapshot_facts import host_facts
-from mvmnix.launch.snapshots.export import (
-    exported,
-    open_export,
-    parse_recipient,
-    recipient_key,
-    show_recipient,
-)
+from mvmnix.launch.snapshots.export import exported, open_export, parse_recipient, recipient_key, show_recipient
 from mvmnix.launch.snapshots.statement import SnapshotClaim, from_statement, snapshot_statement
 from mvmnix.launch.snapshots.store import KeptSnapshot
 from mvmnix.launch.templates.sealing_key import read_or_make
@@ -149,10 +146,10 @@ def export_snapshot(context: Context, snapshot: str, recipient: str, out: NewFil
         to = parse_recipient(recipient)
     except ValueError as error:
         raise UsageError(f"--to: {error}", hint="take what `mvm snapshot recipient` prints there") from error
-    tsc, snapshots = TscClock.start(), open_snapshots(context)
+    tsc, snapshots, check = TscClock.start(), open_snapshots(context), partial(check_snapshot, verify_export)
     with (
         snapshots.open(snapshot) as kept,
-        _admission(context, kept.plan, (kept.bundle, kept.imported), tsc, admit_export) as verified,
+        _admission(context, kept.plan, (kept.bundle, kept.imported), tsc, check) as verified,
     ):
         with context.recorded(plan=verified.plan.digest):
             key = snapshots.checked_key(kept, verified.claim)
@@ -171,7 +168,8 @@ def import_snapshot(context: Context, file: str) -> str:
     with files.regular(file, "name a file that is there") as fd, os.fdopen(fd, "rb", closefd=False) as source:
         with _unless_damaged(context, file):
             read = open_export(source, recipient_key(read_or_make(context.keys)))
-        found = _admission(context, read.plan, (read.bundle, b""), tsc, admit_import)
+        check = partial(check_snapshot, verify_import)
+        found = _admission(context, read.plan, (read.bundle, b""), tsc, check)
         if snapshots.has(found.claim.id):
             raise _there_is_one(found.claim.id)
         with snapshots.begin(found.claim.id) as writer:
@@ -215,9 +213,16 @@ def _admission[T](
 
 
 def _log(context: Context, claim: SnapshotClaim, digests: Mapping[str, Digest]) -> None:
-    kind, machine, policy = RecordKind.SNAPSHOT, claim.machine, context.policy
-    record = Record(kind=kind, time=now(), machine=machine, plan=claim.plan, policy=policy.digest, digests=digests)
-    context.journal.append(replace(record, serials=policy.serials))
+    record = Record(
+        kind=RecordKind.SNAPSHOT,
+        time=now(),
+        machine=claim.machine,
+        plan=claim.plan,
+        policy=context.policy.digest,
+        serials=context.policy.serials,
+        digests=digests,
+    )
+    context.journal.append(record)
 
 
 def remove_snapshots(context: Context, names: tuple[str, ...]) -> Iterator[str]:
@@ -247,14 +252,15 @@ def prune_snapshots(context: Context, *, remove: bool) -> tuple[StaleSnapshot, .
 
 
 def _stale(context: Context, claim: SnapshotClaim, plan: bytes) -> str:
+    """Why no machine goes on from it, "" where one may; its plan is read where nothing else says so."""
     since = context.policy.freshness.snapshots_not_before
-    reasons = (
-        (claim.boot != boot_id(), "the host has booted since"),
-        (claim.policy != context.policy.digest, "the policy is another one"),
-        (since is not None and claim.created < since, "the policy takes none from before"),
-        (read_kept(context, claim.plan, plan).has_expired, "its plan has expired"),
-    )
-    return next((why for holds, why in reasons if holds), "")
+    if claim.boot != boot_id():
+        return "the host has booted since"
+    if claim.policy != context.policy.digest:
+        return "the policy is another one"
+    if since is not None and claim.created < since:
+        return "the policy takes none from before"
+    return "its plan has expired" if read_kept(context, claim.plan, plan).has_expired else ""
 
 
 def restore_snapshot(context: Context, snapshot: str, options: StartOptions) -> str:

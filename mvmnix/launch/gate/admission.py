@@ -20,8 +20,6 @@ from mvmnix.launch.gate.snapshot import (
     SnapshotSubmission,
     VerifiedImport,
     VerifiedSnapshot,
-    verify_export,
-    verify_import,
     verify_snapshot,
 )
 from mvmnix.launch.gate.verify import Submission, VerifiedPlan, verify_plan
@@ -49,46 +47,28 @@ def admit_snapshot(
 ) -> VerifiedSnapshot:
     """Verify a snapshot and its plan (snapshot.py), and log an admission or a refusal. Raises as `admit` does."""
     now = clock()
-    verify = partial(verify_snapshot, it, policy=policy, now=now, host=host)
-    verified = _verified(it.plan.digest, verify, policy, journal, now)
+    verified = check_snapshot(verify_snapshot, it, policy=policy, journal=journal, clock=lambda: now, host=host)
     with _closed_on_failure(verified):
         admission = _admission(verified.plan, now, {"snapshot": verified.digest})
         journal.append(replace(admission, serials=policy.serials))
     return verified
 
 
-def admit_export(
+def check_snapshot[T: VerifiedSnapshot | VerifiedImport](
+    verify: Callable[..., T],
     it: SnapshotSubmission,
     *,
     policy: TrustPolicy,
     journal: VerdictLog,
     clock: Callable[[], datetime],
     host: HostFacts,
-) -> VerifiedSnapshot:
-    """Verify a snapshot that is to be exported, and log a refusal; that it was is a record of its own.
+) -> T:
+    """Verify a snapshot by one of snapshot.py's functions, and log a refusal; an admission is the caller's to log.
 
     Raises as `admit` does.
     """
     now = clock()
-    verify = partial(verify_export, it, policy=policy, now=now, host=host)
-    return _verified(it.plan.digest, verify, policy, journal, now)
-
-
-def admit_import(
-    it: SnapshotSubmission,
-    *,
-    policy: TrustPolicy,
-    journal: VerdictLog,
-    clock: Callable[[], datetime],
-    host: HostFacts,
-) -> VerifiedImport:
-    """Verify an exported snapshot (snapshot.py), and log a refusal; what is kept of it is a record of its own.
-
-    Raises as `admit` does.
-    """
-    now = clock()
-    verify = partial(verify_import, it, policy=policy, now=now, host=host)
-    return _verified(it.plan.digest, verify, policy, journal, now)
+    return _verified(it.plan.digest, partial(verify, it, policy=policy, now=now, host=host), policy, journal, now)
 
 
 def _verified[T: VerifiedPlan | VerifiedSnapshot | VerifiedImport](

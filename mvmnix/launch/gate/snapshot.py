@@ -324,20 +324,26 @@ def step_17_moved(claim: SnapshotClaim, plan: Plan) -> Iterator[Reason]:
         yield Reason(ReasonCode.SNAPSHOT_FORBIDDEN, _WHAT, why, "make and sign a plan that starts more than one")
 
 
-CLAIM_STEPS: tuple[Callable[[AuthenticSnapshot], Iterator[Reason]], ...] = (
+type _ClaimStep = Callable[[AuthenticSnapshot], Iterator[Reason]]
+type _PlanStep = Callable[[SnapshotClaim, Plan], Iterator[Reason]]
+#: What it is held against: the policy, the time, this host.
+type _Given = tuple[TrustPolicy, datetime, HostFacts]
+
+CLAIM_STEPS: tuple[_ClaimStep, ...] = (
     step_9_plan_bytes,
     step_10_time,
     step_11_policy,
     step_12_host,
     step_13_agent,
 )
-PLAN_STEPS: tuple[Callable[[SnapshotClaim, Plan], Iterator[Reason]], ...] = (
+PLAN_STEPS: tuple[_PlanStep, ...] = (
     step_15_agreement,
     step_16_granted,
     step_17_once,
 )
 IMPORT_CLAIM_STEPS: Final = tuple(step_11_imports if step is step_11_policy else step for step in CLAIM_STEPS)
-IMPORT_PLAN_STEPS: Final = (*PLAN_STEPS[:-1], step_17_moved)
+#: At an import and an export; `step_17_moved` refuses all that `step_17_once` does.
+MOVED_PLAN_STEPS: Final = tuple(step_17_moved if step is step_17_once else step for step in PLAN_STEPS)
 
 
 def verify_snapshot(
@@ -348,24 +354,14 @@ def verify_snapshot(
     Raises RefusedError with every reason of the group of steps in which one was found; whatever was opened is closed
     again then.
     """
-    with only_refusals(_WHAT):
-        trust = Trust((Signer("host", host.key, frozenset({Role.HOST})),), revocations=policy.trust.revocations)
-        authentic = authenticate(submission.bundle, trust=trust, role=Role.HOST, what=_WHAT)
-        given = policy, now, host
-        with _taken(authentic, submission, given, CLAIM_STEPS, PLAN_STEPS) as (claim, plan, steps):
-            by = (authentic.signer, authentic.digest, submission.bundle)
-            return VerifiedSnapshot(claim, plan, *by, steps, seal=_SEAL)
+    return _own(submission, (policy, now, host), PLAN_STEPS)
 
 
 def verify_export(
     submission: SnapshotSubmission, *, policy: TrustPolicy, now: datetime, host: HostFacts
 ) -> VerifiedSnapshot:
     """Verify a snapshot as `verify_snapshot` does, and that it may be on two hosts. Raises as that does."""
-    verified = verify_snapshot(submission, policy=policy, now=now, host=host)
-    if reasons := tuple(step_17_moved(verified.claim, verified.plan.plan)):
-        verified.close()
-        raise RefusedError(*reasons)
-    return verified
+    return _own(submission, (policy, now, host), MOVED_PLAN_STEPS)
 
 
 def verify_import(
@@ -378,18 +374,29 @@ def verify_import(
     with only_refusals(_WHAT):
         authentic = authenticate(submission.bundle, trust=policy.trust, role=Role.HOST, what=_WHAT)
         given = policy, now, host
-        with _taken(authentic, submission, given, IMPORT_CLAIM_STEPS, IMPORT_PLAN_STEPS) as (claim, plan, steps):
+        with _taken(authentic, submission, given, IMPORT_CLAIM_STEPS, MOVED_PLAN_STEPS) as (claim, plan, steps):
             plan.close()
             return VerifiedImport(claim, authentic.signer, authentic.digest, policy.digest, steps, seal=_SEAL)
+
+
+def _own(submission: SnapshotSubmission, given: _Given, plan_steps: tuple[_PlanStep, ...]) -> VerifiedSnapshot:
+    """Verify a snapshot that this host signed."""
+    policy, _, host = given
+    with only_refusals(_WHAT):
+        trust = Trust((Signer("host", host.key, frozenset({Role.HOST})),), revocations=policy.trust.revocations)
+        authentic = authenticate(submission.bundle, trust=trust, role=Role.HOST, what=_WHAT)
+        with _taken(authentic, submission, given, CLAIM_STEPS, plan_steps) as (claim, plan, steps):
+            by = (authentic.signer, authentic.digest, submission.bundle)
+            return VerifiedSnapshot(claim, plan, *by, steps, seal=_SEAL)
 
 
 @contextmanager
 def _taken(
     authentic: Authentic,
     submission: SnapshotSubmission,
-    given: tuple[TrustPolicy, datetime, HostFacts],
-    claim_steps: tuple[Callable[[AuthenticSnapshot], Iterator[Reason]], ...],
-    plan_steps: tuple[Callable[[SnapshotClaim, Plan], Iterator[Reason]], ...],
+    given: _Given,
+    claim_steps: tuple[_ClaimStep, ...],
+    plan_steps: tuple[_PlanStep, ...],
 ) -> Iterator[tuple[SnapshotClaim, VerifiedPlan, tuple[StepResult, ...]]]:
     """Take all steps behind the signature; the plan is closed again where one refuses. Raises RefusedError."""
     policy, now, host = given

@@ -3,9 +3,8 @@
 `memory.sealed` has the state of the devices and the guest's memory, sealed under a key of the snapshot's own;
 `key.wrapped` is this key, sealed under the host's; both are bound to the snapshot's id. `snapshot.json` is the signed
 statement, `plan.json` the plan's bundle, `imported.json` that under which another host exported it, where one did. A
-directory gets its name when all are on the disk; until then it has
-another one, is held by its writer, and is removed by a sweep once it isn't. Without its key a snapshot is of no use:
-so that is what a removal takes first.
+directory gets its name when all are on the disk; until then it has another one, is held by its writer, and is removed
+by a sweep once it isn't. Without its key a snapshot is of no use: so that is what a removal takes first.
 """
 
 import fcntl

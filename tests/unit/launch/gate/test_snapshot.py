@@ -7,6 +7,7 @@ import os
 import pickle
 import re
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
@@ -95,24 +96,23 @@ class Site:
         self.fields |= fields
         self.bundle = worlds.signed(snapshot_statement(self.claim()), changes, key)
 
-    def verified(self, directory: Path, verify: Callable[..., VerifiedSnapshot] = verify_snapshot) -> VerifiedSnapshot:
+    @contextmanager
+    def submission(self, directory: Path) -> Iterator[SnapshotSubmission]:
         files = self.world.open(directory)
         try:
             plan = Submission(self.world.plan_bundle, self.world.evidence, files)
-            submission = SnapshotSubmission(self.bundle, plan, self.exporters)
-            return verify(submission, policy=self.world.policy, now=self.world.now, host=self.host)
+            yield SnapshotSubmission(self.bundle, plan, self.exporters)
         finally:
             for fd in (files.kernel, files.initrd, files.rootfs):
                 os.close(fd)
 
+    def verified(self, directory: Path, verify: Callable[..., VerifiedSnapshot] = verify_snapshot) -> VerifiedSnapshot:
+        with self.submission(directory) as it:
+            return verify(it, policy=self.world.policy, now=self.world.now, host=self.host)
+
     def imported(self, directory: Path) -> VerifiedImport:
-        files = self.world.open(directory)
-        try:
-            submission = SnapshotSubmission(self.bundle, Submission(self.world.plan_bundle, self.world.evidence, files))
-            return verify_import(submission, policy=self.world.policy, now=self.world.now, host=self.host)
-        finally:
-            for fd in (files.kernel, files.initrd, files.rootfs):
-                os.close(fd)
+        with self.submission(directory) as it:
+            return verify_import(it, policy=self.world.policy, now=self.world.now, host=self.host)
 
     def refusal(self, directory: Path, verify: Callable[..., VerifiedSnapshot] = verify_snapshot) -> RefusedError:
         gc.disable()  # as in rows.py
@@ -161,15 +161,17 @@ def revoked(*, key: bool) -> Change:
     """A policy, otherwise the same, that revokes the host's key, or this very statement."""
 
     def apply(it: Site) -> None:
-        statement = Digest.of(envelope.parse_bundle(it.bundle).payload)
-        found = (
-            Revocations(keys=frozenset({HOST.public.fingerprint}))
-            if key
-            else Revocations(digests=frozenset({statement}))
-        )
-        it.world.policy = replace(it.world.policy, trust=replace(it.world.policy.trust, revocations=found))
+        if key:
+            revoke(it, keys=frozenset({HOST.public.fingerprint}))
+        else:
+            revoke(it, digests=frozenset({Digest.of(envelope.parse_bundle(it.bundle).payload)}))
 
     return apply
+
+
+def revoke(it: Site, **revoked: frozenset[Digest]) -> None:
+    found = Revocations(**revoked)  # type: ignore[arg-type]
+    it.world.policy = replace(it.world.policy, trust=replace(it.world.policy.trust, revocations=found))
 
 
 def tightened(it: Site) -> None:
@@ -447,11 +449,6 @@ def imported(it: Site) -> None:
     it.sign(key=HOST, policy=it.world.policy.digest, imported=Digest.of(it.bundle))
 
 
-def revoking(it: Site, **revoked: frozenset[Digest]) -> None:
-    found = Revocations(**revoked)  # type: ignore[arg-type]
-    it.world.policy = replace(it.world.policy, trust=replace(it.world.policy.trust, revocations=found))
-
-
 def test_an_imported_one_is_gone_on_from_and_not_handed_on(site: Site, tmp_path: Path) -> None:
     imported(site)
     site.verified(tmp_path).close()
@@ -465,15 +462,15 @@ def test_an_imported_one_is_gone_on_from_and_not_handed_on(site: Site, tmp_path:
 UNTRUSTED: dict[str, tuple[ReasonCode, Change]] = {
     "the exporter's key is revoked": (
         ReasonCode.SIGNER_REVOKED,
-        lambda it: revoking(it, keys=frozenset({ELSEWHERE.public.fingerprint})),
+        lambda it: revoke(it, keys=frozenset({ELSEWHERE.public.fingerprint})),
     ),
     "what it exported is revoked": (
         ReasonCode.BUNDLE_REVOKED,
-        lambda it: revoking(it, digests=frozenset({Digest.of(it.exporters)})),
+        lambda it: revoke(it, digests=frozenset({Digest.of(it.exporters)})),
     ),
     "its statement is revoked": (
         ReasonCode.BUNDLE_REVOKED,
-        lambda it: revoking(it, digests=frozenset({Digest.of(envelope.parse_bundle(it.exporters).payload)})),
+        lambda it: revoke(it, digests=frozenset({Digest.of(envelope.parse_bundle(it.exporters).payload)})),
     ),
     "its bundle is another one": (ReasonCode.SNAPSHOT_MISMATCH, lambda it: setattr(it, "exporters", it.bundle)),
     "its bundle is gone": (ReasonCode.BUNDLE_MALFORMED, lambda it: setattr(it, "exporters", b"")),
@@ -507,7 +504,7 @@ def test_its_own_export_does_not_outlive_the_policy(site: Site, tmp_path: Path) 
 def test_the_steps_of_an_import_are_the_same_but_two() -> None:
     ours, theirs = (
         (*claims, *plans)
-        for claims, plans in ((gate.CLAIM_STEPS, gate.PLAN_STEPS), (gate.IMPORT_CLAIM_STEPS, gate.IMPORT_PLAN_STEPS))
+        for claims, plans in ((gate.CLAIM_STEPS, gate.PLAN_STEPS), (gate.IMPORT_CLAIM_STEPS, gate.MOVED_PLAN_STEPS))
     )
     assert [one.__name__ for one, other in zip(ours, theirs, strict=True) if one is not other] == [
         "step_11_policy",

@@ -24,12 +24,6 @@ LOW_ORDER = bytes(32)
 
 
 @pytest.fixture
-def here(tmp_path: Path) -> Iterator[Kept]:
-    with Directory.create(str(tmp_path / "snapshots")) as directory:
-        yield Kept(directory)
-
-
-@pytest.fixture
 def there(tmp_path: Path) -> Iterator[Kept]:
     """Another host's, with another sealing key."""
     with Directory.create(str(tmp_path / "others")) as directory:

@@ -8,7 +8,6 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -37,12 +36,6 @@ from tests.unit.launch.snapshots.kept import (
 
 SEALED = "memory.sealed"
 FILES = (SEALED, KEY_FILE, BUNDLE_FILE, PLAN_FILE)
-
-
-@pytest.fixture
-def here(tmp_path: Path) -> Iterator[Kept]:
-    with Directory.create(str(tmp_path / "snapshots")) as directory:
-        yield Kept(directory)
 
 
 def restored(here: Kept, claim: SnapshotClaim) -> int:
