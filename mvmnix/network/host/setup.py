@@ -63,6 +63,9 @@ _LARGEST_SETTING: Final = 1 << 20
 _PATIENCE: Final = b"options timeout:3 attempts:2\n"
 #: Descriptors: a connection has its two sockets, and a pipe for each direction in which bytes wait.
 DESCRIPTORS: Final = 8192
+#: The dialer has a socket while it connects. It alone may send some away, and the kernel compares those of a user that
+#: are in flight with this number (unix(7)): even with a packet more (SCM_MAX_FD) those with 1,024 have room.
+DIALER_DESCRIPTORS: Final = 512
 GATEWAY_MEMORY: Final = 256 * _MIB
 DIALER_MEMORY: Final = 128 * _MIB
 #: What the gateway may tell, and what the dialer may.
@@ -122,7 +125,7 @@ class MachineNetwork:
             gateway = NetworkService(python, parsing, {}, GATEWAY_MEMORY, DESCRIPTORS, dials=False)
             self._gateway = NetworkProcess(jail, "gateway", gateway)
             stack.callback(self._gateway.close)
-            dialer = NetworkService(python, dialing, resolver_settings(), DIALER_MEMORY, DESCRIPTORS, dials=True)
+            dialer = NetworkService(python, dialing, resolver_settings(), DIALER_MEMORY, DIALER_DESCRIPTORS, dials=True)
             self._dialer = NetworkProcess(jail, "dialer", dialer)
             stack.callback(self._dialer.close)
             data = network_bytes(network)

@@ -15,7 +15,7 @@ from typing import Final
 import pytest
 
 from mvmnix.network.dialer_messages import Ask, Reply
-from mvmnix.network.host.setup import DESCRIPTORS, DIALER_MEMORY, NetworkProcess, code_directories
+from mvmnix.network.host.setup import DIALER_DESCRIPTORS, DIALER_MEMORY, NetworkProcess, code_directories
 from mvmnix.network.policy.decisions import Denial
 from mvmnix.network.sockets import MAX_CONNECTIONS, pair
 from mvmnix.network.supervisor_messages import NetworkEvent, NetworkEventKind, network_bytes
@@ -282,7 +282,7 @@ def usurper(tmp_path: Path) -> Iterator[Usurper]:
         for fd in found.values():
             stack.callback(os.close, fd)
         settings = {"/etc/hosts": _HOSTS.encode()}
-        service = NetworkService(locate(PYTHON), found, settings, DIALER_MEMORY, DESCRIPTORS, dials=True)
+        service = NetworkService(locate(PYTHON), found, settings, DIALER_MEMORY, DIALER_DESCRIPTORS, dials=True)
         dialer = NetworkProcess(walls, "dialer", service)
         stack.callback(dialer.close)
         plan = os.fdopen(memfd(network_bytes(Network(parse_rules(_ALLOW, _DENY))), name="plan"), "rb")

@@ -20,6 +20,7 @@ import pytest
 from mvmnix.network.host import setup
 from mvmnix.network.host.setup import (
     DESCRIPTORS,
+    DIALER_DESCRIPTORS,
     DIALER_MEMORY,
     GATEWAY_MEMORY,
     LIBRARIES,
@@ -95,8 +96,9 @@ def started(walls: Jail, module: str, added: Path) -> Iterator[Started]:
         found = {**code_directories(*(LIBRARIES if module == "gateway" else ())), "/code/grabs": opened}
         for fd in found.values():
             stack.callback(os.close, fd)
-        memory, dials = (GATEWAY_MEMORY, False) if module == "gateway" else (DIALER_MEMORY, True)
-        service = NetworkService(locate(PYTHON), found, {}, memory, DESCRIPTORS, dials=dials)
+        dials = module == "dialer"
+        bounds = (DIALER_MEMORY, DIALER_DESCRIPTORS) if dials else (GATEWAY_MEMORY, DESCRIPTORS)
+        service = NetworkService(locate(PYTHON), found, {}, *bounds, dials=dials)
         process = NetworkProcess(walls, module, service)
         stack.callback(process.close)
         data = network_bytes(Network(parse_rules(["tcp:1.1.1.1:7"], [])))
@@ -160,8 +162,7 @@ def test_what_is_taken_from_others_is_nothing(
         one, other = map(stack.enter_context, pair())
         with select.epoll() as poll:
             poll.register(other, select.EPOLLIN)
-        if (module, uids) != ("dialer", False):  # docs/jail.md, "What it does not do"
-            socket.send_fds(one, [b"x"], [other.fileno()])
+        socket.send_fds(one, [b"x"], [other.fileno()])
         taken.events.send(b"x")
 
 
