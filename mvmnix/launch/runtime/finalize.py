@@ -1,5 +1,6 @@
 """The end of a machine: judged, looked into, put into a signed receipt and into the log, whatever end it was."""
 
+import resource
 from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -324,7 +325,7 @@ def end_failure(ended: Ended, observations: RunObservations, words: str) -> Mvmn
 
 def _guest_failure(ended: Ended, observations: RunObservations, words: str) -> MachineFailedError:
     """Report a guest that ended itself, with the last lines of its console unless `words` explain the end in full."""
-    child, where = observations.child, f"its console is in {observations.home.where}"
+    child, where = observations.child, f"{_address_space()}its console is in {observations.home.where}"
     hint = where if child is None or child.kind is Cause.OWN else f"{child.hint}; {where}"
     console = () if observations.console is None else observations.console.last_lines()
     if ended.reason is EndReason.MOUNT_POINT:
@@ -336,6 +337,12 @@ def _guest_failure(ended: Ended, observations: RunObservations, words: str) -> M
     failed = MachineFailedError(f"{message}\n{last}" if last else message, hint=hint, ended=ended)
     failed.__cause__ = child
     return failed
+
+
+def _address_space() -> str:
+    """The bound that a hypervisor here inherits, for the lack of room has many texts in what it says (RLIMIT_AS)."""
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    return "" if limit == resource.RLIM_INFINITY else f"its memory is limited to {limit} bytes (ulimit -v); "
 
 
 def _network(observations: RunObservations) -> NetworkUse | None:

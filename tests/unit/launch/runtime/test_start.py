@@ -1,6 +1,7 @@
 """From a verified plan to every end that a machine can take, with real processes and without a virtual machine."""
 
 import os
+import resource
 import signal
 import time
 from collections.abc import Callable
@@ -182,6 +183,18 @@ def test_a_boot_that_fails(here: House, scenario: Scenario, reason: EndReason) -
     assert kinds(here) == [RecordKind.START, RecordKind.END]
     assert only_entry(here).status.reason is reason
     assert here.receipts()[0].observed.ready is None
+
+
+def test_an_end_under_a_bound_of_the_memory_names_the_bound(here: House) -> None:
+    """By an allocation that fails QEMU says what it could not do then, not always the word memory."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (1 << 45, hard))
+    try:
+        with here.plan() as plan, pytest.raises(MachineFailedError) as caught:
+            start_machine(plan, here.host(Scenario.ABORTS))
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+    assert f"memory is limited to {1 << 45} bytes (ulimit -v)" in caught.value.hint
 
 
 def test_a_guest_that_says_it_failed_and_goes_on_is_ended_and_that_is_said(
