@@ -257,7 +257,7 @@ def small(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Wo
 @pytest.fixture(scope="module")
 def brief(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workbench]:
     """The same with little time, if enough to begin: a guest gets ten seconds more to end by itself, then is ended."""
-    means = BuildLimits(vcpus=2, memory_mib=768, scratch_mib=256, seconds=scaled(20))
+    means = BuildLimits(vcpus=2, memory_mib=768, scratch_mib=256, seconds=scaled(40))
     with Workbench(world.copy(tmp_path_factory.mktemp("brief") / "home"), means) as bench:
         yield bench
 
