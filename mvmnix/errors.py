@@ -133,6 +133,7 @@ class ReasonCode(StrEnum):
     SNAPSHOT_POLICY = "snapshot-policy"
     SNAPSHOT_HOST = "snapshot-host"
     SNAPSHOT_FORBIDDEN = "snapshot-forbidden"
+    SNAPSHOT_SECRETS = "snapshot-secrets"
     # the host's own state
     CONFIG_MALFORMED = "config-malformed"
     KEY_PERMISSIONS = "key-permissions"

@@ -76,9 +76,9 @@ class PlanOptions:
     """What a plan says besides what its image says; None or nothing: as the image says.
 
     `memory_mib` and `scratch_mib` are MiB, `wall_seconds` bounds the run, `valid_for` the time in which it may start
-    (default: a day). `start` says whether the machine may start from a template.
-    `command`, `directory` and `user` replace the image's own, `environment` is added to the image's
-    and to those of presets.
+    (default: a day). `start` says whether the machine may start from a template, `snapshot_with_secrets` whether
+    snapshots may have the secrets. `command`, `directory` and `user` replace the image's own, `environment` is added to
+    the image's and to those of presets.
     """
 
     command: tuple[str, ...] = ()
@@ -96,6 +96,7 @@ class PlanOptions:
     backend: Backend = Backend.QEMU
     accelerator: Accelerator | None = None
     start: Start | None = None
+    snapshot_with_secrets: bool = False
     vcpus: int | None = None
     memory_mib: int | None = None
     scratch_mib: int | None = None
@@ -246,6 +247,8 @@ def _for_image(context: Context, image: Image, finished: VerifiedImage, options:
     except ValueError as error:
         raise UsageError(f"this is not a plan: {error}", hint="name a command after --") from error
     made = _with(made, "give each secret a name of its own", secrets=options.secrets)
+    if options.snapshot_with_secrets:
+        made = _with(made, "--secret NAME=REFERENCE --verb snapshot", snapshot_with_secrets=True)
     return _with(made, SHARE_HINT, shares=options.shares)
 
 

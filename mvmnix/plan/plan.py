@@ -146,7 +146,8 @@ class Plan:
     `variation` what a builder VM is made to show otherwise in a rebuild, None for every other machine; `secrets` what
     the guest is told in confidence, by reference; `shares` which directories of the host it is given; `data` a disk
     that it may write, and that ends with it; `network` what it may reach, None for a guest without a network device;
-    `start` whether it may start from a template; `placeholders` which disks the machine of a template has.
+    `start` whether it may start from a template; `placeholders` which disks the machine of a template has;
+    `snapshot_with_secrets` whether snapshots may be taken of a guest that was told the secrets.
     """
 
     subjects: tuple[Subject, ...]
@@ -178,6 +179,7 @@ class Plan:
     network: Network | None = None
     start: Start = Start.ANY
     placeholders: Placeholders = NO_PLACEHOLDERS
+    snapshot_with_secrets: bool = False
 
     def __post_init__(self) -> None:
         references.check(self.secrets, self.workload.environment)
@@ -195,6 +197,8 @@ class Plan:
             raise ValueError(f"the guest of a {self.use} is told nothing, and the plan names {told[0]}")
         if self.use is not Use.TEMPLATE and self.placeholders != NO_PLACEHOLDERS:
             raise ValueError("only the machine of a template has disks that stand for others")
+        if self.snapshot_with_secrets and not (self.secrets and Verb.SNAPSHOT in self.verbs):
+            raise ValueError("snapshots with secrets are for a plan that names secrets and grants the verb snapshot")
         if not self.workload.argv and Verb.EXEC not in self.verbs and not self.use.is_untold:
             raise ValueError("there is no command, and none can be sent later, for the verb exec is not granted")
         if self.limits.shared_kib is not None and not any(it.writable for it in self.shares):
@@ -347,7 +351,8 @@ def _optional(plan: Plan) -> dict[str, object]:
     networked = {"network": networking.to_json(plan.network)} if plan.network is not None else {}
     booted = {"start": plan.start} if plan.start is not Start.ANY else {}
     replaced = {"placeholders": plan.placeholders.shown()} if plan.placeholders != NO_PLACEHOLDERS else {}
-    return {**shown, **confided, **shared, **limited, **stored, **labelled, **networked, **booted, **replaced}
+    saved = {"snapshotWithSecrets": True} if plan.snapshot_with_secrets else {}
+    return {**shown, **confided, **shared, **limited, **stored, **labelled, **networked, **booted, **replaced, **saved}
 
 
 def _parse(record: strict.Record, subjects: tuple[Subject, ...]) -> Plan:
@@ -385,6 +390,7 @@ def _parse(record: strict.Record, subjects: tuple[Subject, ...]) -> Plan:
         network=record.child("network", networking.from_record) if record.has("network") else None,
         start=record.choice("start", Start) if record.has("start") else Start.ANY,
         placeholders=record.child("placeholders", Placeholders.read) if record.has("placeholders") else NO_PLACEHOLDERS,
+        snapshot_with_secrets=record.has("snapshotWithSecrets") and record.flag("snapshotWithSecrets"),
     )
 
 

@@ -33,6 +33,7 @@ ARGUMENTS: Final = {
     "--publish": "network=[Publish(…)]",
     "--secret": "secrets=[Secret.env(…)]",
     "--secret-env": "secrets=[Secret.env(…, as_variable=True)]",
+    "--snapshot-with-secrets": "snapshot_with_secrets=True",
     "--start": "start=",
     "--share": "shares=[Share(…)]",
     "--shares": "shares=",

@@ -59,6 +59,8 @@ class SandboxOptions(TypedDict, total=False):
     """What must execute the guest; by default any."""
     start: Literal["any", "cold"]
     """From what it may start: "cold", by a boot alone, or "any", also from a template; by default "any"."""
+    snapshot_with_secrets: bool
+    """Whether snapshots may be taken of a guest that is told secrets."""
     backend: Literal["qemu", "container"]
     """What runs it; "container" is Preview, and no microVM. By default "qemu"."""
     timeout: float
@@ -122,6 +124,7 @@ def plan_options(options: SandboxOptions) -> PlanOptions:
         labels=labels,
         data=given.get("data"),
         limits=limits,
+        snapshot_with_secrets=given.get("snapshot_with_secrets", False),
         memory_mib=between(given.get("memory_mib"), "memory_mib", LEAST_MIB, MOST_MIB),
         vcpus=between(given.get("vcpus"), "vcpus", 1, MOST_VCPUS),
         scratch_mib=between(given.get("scratch_mib"), "scratch_mib", 1, MOST_MIB),

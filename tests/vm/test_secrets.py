@@ -143,6 +143,31 @@ def test_leaks_on_purpose_are_found_by_the_same_search(confided: Confided) -> No
     assert len(confided.leaks()) == 2
 
 
+def test_a_snapshot_has_them_sealed_and_a_rotated_one_is_refused(confided: Confided, minimal: str) -> None:
+    """What goes on has them all; a snapshot's file, its statement and all that was written beside them have none."""
+    home, environment = confided.world.home, confided.environment
+    granted = ("--verb", "exec", "--verb", "snapshot", "--snapshot-with-secrets")
+    command = ("--", "/bin/busybox", "sleep", "1000")
+    bundle = home.signed_plan(confided.path, *confided.options, *granted, minimal, *command, env=environment)
+    launched = home.mvm("launch", "--detach", bundle, env=environment)
+    assert launched.returncode == 0, launched.stderr.decode()
+    machine = launched.stdout.decode().strip()
+    cooled = home.mvm("cool", machine)
+    assert cooled.returncode == 0, cooled.stderr.decode()
+    rotated = home.mvm("thaw", machine, env=environment | {"CONFIDED_A": "another one"})
+    assert rotated.returncode == 126
+    assert b"refused [snapshot-secrets]" in rotated.stderr
+    assert b"refused [secret-unavailable]" in home.mvm("thaw", machine).stderr
+    thawed = home.mvm("thaw", machine, env=environment)
+    assert thawed.returncode == 0, thawed.stderr.decode()
+    other = thawed.stdout.decode().strip()
+    said = home.mvm("exec", other, "/bin/busybox", "sh", "-c", "cd /run/secrets && sha256sum *").stdout.decode()
+    for name in ("A_FILE", "from-file", "printed.pem"):
+        assert f"{hashlib.sha256(confided.values[name]).hexdigest()}  {name}\n" in said
+    assert home.mvm("kill", other).returncode == 0
+    assert confided.leaks() == []
+
+
 def test_a_secret_that_is_not_there_starts_nothing(confided: Confided) -> None:
     before = machines(confided.world)
     done = confided.world.home.mvm(

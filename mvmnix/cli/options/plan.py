@@ -218,6 +218,11 @@ _VERBS: Final = click.option(
     type=EnumChoice((Verb.EXEC, Verb.SHELL, Verb.COPY, Verb.SNAPSHOT)),
     help="Grant this verb, if the image offers it, and none that is not named. May be repeated.",
 )
+_SNAPSHOT: Final = click.option(
+    "--snapshot-with-secrets",
+    is_flag=True,
+    help="Allow snapshots of a guest that is told secrets; it goes on from one while they are the same.",
+)
 _LABELS: Final = click.option(
     "--label",
     "-l",
@@ -234,6 +239,7 @@ _OPTIONS: Final[tuple[Callable[[Callable[..., Any]], Callable[..., Any]], ...]] 
     network_options,
     *SECRET_OPTIONS,
     _VERBS,
+    _SNAPSHOT,
     _LABELS,
     *_LIMIT_OPTIONS,
     _BACKEND,
@@ -242,7 +248,7 @@ _LIMITS: Final = (*(field for _, field, *_ in _NUMBERS), "system_calls")
 #: What goes into the noun as the options hand it over.
 _UNCHANGED: Final = (
     *("command", "labels", "data", "network", "backend", "accelerator", "start", "directory", "user"),
-    *("vcpus", "memory_mib", "scratch_mib", "wall_seconds"),
+    *("vcpus", "memory_mib", "scratch_mib", "wall_seconds", "snapshot_with_secrets"),
 )
 
 

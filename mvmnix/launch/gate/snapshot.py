@@ -22,17 +22,19 @@ Then it is held against time, policy, this host and the plan's bytes; nothing of
 At last it is held against the plan:
 
 15. it is of that plan's image, by manifest and files, and of a machine of its shape, kernel command line and network,
-    whose guest had no secrets;
+    whose guest had as many secrets;
 16. the plan grants the verb `snapshot`, and its machines can have one (launch/snapshots/statement.py, `unfit`);
 17. where the plan starts one machine at most, this one ended with the snapshot.
 
-The sealed file itself is held against the statement when it is opened (launch/snapshots/store.py, `restore_memory`).
+The sealed file itself is held against the statement when it is opened (launch/snapshots/store.py, `restore_memory`),
+and the versions of its secrets against what the plan's references lead to then (launch/runtime/restore.py).
 
 A snapshot that another host exported takes the same steps when it is imported (`verify_import`), but these. Any
 signer may have signed it to whom the policy gives the role `host`. Another host made it under a policy of its own: in
 step 11 the one in force has to take such snapshots; what this host exported counts by its policy as ever. What that
 host starts isn't known here: in step 17 the plan has to start more than one machine, and the snapshot may not have been
-imported there. One that is exported takes that step, too (`verify_export`).
+imported there, and its guest has no secrets, whose versions are told by the key of the host that made it. One that is
+exported takes that step, too (`verify_export`).
 """
 
 from collections.abc import Callable, Iterator
@@ -315,13 +317,16 @@ def step_17_once(claim: SnapshotClaim, plan: Plan) -> Iterator[Reason]:
 
 
 def step_17_moved(claim: SnapshotClaim, plan: Plan) -> Iterator[Reason]:
-    """17. At an import and an export: of a plan for once the other host may have a machine."""
+    """17. At an import and an export: nothing that another host can't know, or has a part in."""
     if claim.imported is not None:
         why = "it was imported, and who exported it first isn't known where it would go"
         yield Reason(ReasonCode.SNAPSHOT_FORBIDDEN, _WHAT, why, "have that host export it")
     if plan.use.is_single:
         why = "its plan starts one machine at most, and that may be on either of two hosts"
         yield Reason(ReasonCode.SNAPSHOT_FORBIDDEN, _WHAT, why, "make and sign a plan that starts more than one")
+    if claim.secrets:
+        why = "its guest was told secrets, and whether they are those of today another host can't know"
+        yield Reason(ReasonCode.SNAPSHOT_FORBIDDEN, _WHAT, why, "start a machine on that host")
 
 
 type _ClaimStep = Callable[[AuthenticSnapshot], Iterator[Reason]]

@@ -123,6 +123,8 @@ class RunObservations:
     waited: Digest | None = None
     #: What the guest goes on from, where it was saved while it ran.
     snapshot: SnapshotOrigin | None = None
+    #: Of the secrets that the guest was told, where snapshots may have them (Snapshots.secret_versions).
+    secret_versions: tuple[str, ...] = ()
     start_record: int = 0
     start_is_logged: bool = False
     program: HostFile | None = None

@@ -25,11 +25,13 @@ from mvmnix.launch.runtime.start import (
     may_be_saved,
     named,
     refusals_logged,
+    secret_versions,
     settled,
     spawned,
 )
 from mvmnix.launch.runtime.vm_process import Preparation
 from mvmnix.launch.snapshots.restored_guest import RestoredGuest, SnapshotOrigin
+from mvmnix.launch.snapshots.statement import SnapshotClaim
 from mvmnix.launch.snapshots.store import KeptSnapshot
 from mvmnix.launch.templates import guest_memory
 from mvmnix.vmm.tsc import TscClock
@@ -41,14 +43,18 @@ def restore_machine(snapshot: VerifiedSnapshot, kept: KeptSnapshot, host: Host, 
     """Start what was verified; returns when the guest's commands go on.
 
     The snapshot stays the caller's, and open meanwhile; `kept` is as it was verified. Raises as `start_machine` does;
-    RefusedError [snapshot-damaged, snapshot-forbidden], which is logged.
+    RefusedError [snapshot-damaged, snapshot-forbidden, snapshot-secrets], which is logged.
     """
     plan, tsc = snapshot.plan, TscClock.start()
     host.templates.close()
     with refusals_logged(plan, host):
-        config = guest_config(plan, host, (), ()).without_secrets()
+        config = guest_config(plan, host, (), ())
+        versions = secret_versions(plan, host, config)
+        _refuse_others(snapshot.claim, versions)
+        config = config.without_secrets()
         preparation = _prepared(snapshot, kept, host, tsc, config)
     observations = begun(plan, host, preparation, name, "")
+    observations.secret_versions = versions
     machine = spawned(observations, preparation, _NO_SERVICES)
     with ended_unless_ready(machine, observations):
         config = named(config, plan, observations.home)
@@ -56,6 +62,14 @@ def restore_machine(snapshot: VerifiedSnapshot, kept: KeptSnapshot, host: Host, 
         thaw = Thaw(is_renewed=True, time_ns=config.time_ns, entropy=entropy, hostname=config.hostname)
         machine.go_on(config, thaw)
     return machine
+
+
+def _refuse_others(claim: SnapshotClaim, versions: tuple[str, ...]) -> None:
+    """Refuse a snapshot whose guest has secrets that aren't what the plan's references lead to now."""
+    if claim.secrets != versions:
+        why = "a secret that its guest was told isn't what the plan's reference leads to now"
+        hint = "start a machine, and take a snapshot anew; then remove this one"
+        raise refuse(ReasonCode.SNAPSHOT_SECRETS, f"the snapshot {claim.id}", why, hint)
 
 
 def _prepared(

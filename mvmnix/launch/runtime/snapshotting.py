@@ -226,6 +226,7 @@ class Snapshotting:
             sealed=sealed,
             sealed_bytes=size,
             key=writer.key,
+            secrets=observations.secret_versions,
         )
 
     def _fail(self, error: Exception) -> None:

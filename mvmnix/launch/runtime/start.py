@@ -120,6 +120,7 @@ def start_machine(
     observations = begun(plan, host, preparation, name, created)  # 2, 3, 4
     machine = spawned(observations, preparation, services)  # 5
     with ended_unless_ready(machine, observations):
+        observations.secret_versions = secret_versions(plan, host, config)
         another = partial(_another, observations, services)
         machine.boot(named(config, plan, observations.home), another, reboots_panic=reboots_panic)  # 6
     return machine
@@ -304,6 +305,13 @@ def guest_config(plan: VerifiedPlan, host: Host, services: Collection[int], moun
         raise refuse(ReasonCode.PLAN_MISMATCH, "the plan", why, "correct the image or the plan, and sign it") from error
 
 
+def secret_versions(plan: VerifiedPlan, host: Host, config: GuestConfig) -> tuple[str, ...]:
+    """Return the versions of what the guest is told in confidence, where snapshots may have it; none otherwise."""
+    if not plan.plan.snapshot_with_secrets:
+        return ()
+    return host.snapshots.secret_versions(plan.digest, config.secrets)
+
+
 def _prepared(
     plan: VerifiedPlan,
     host: Host,
@@ -482,6 +490,7 @@ def _another(observations: RunObservations, services: Mapping[int, ServiceFactor
     with refusals_logged(plan, host):
         config, preparation = _prepared(plan, host, services, tsc, is_cold=True)  # 1
     try:
+        observations.secret_versions = secret_versions(plan, host, config)
         observations.record_restart(preparation.invocation, preparation.acceleration)  # 4
     except BaseException:
         preparation.discard()

@@ -50,9 +50,10 @@ class SnapshotClaim:
     is what the guest was told of its counter, `boot` the id of the host's boot. `programs` are the hypervisor, its
     firmware and what else it reads; `machine_type` and `processor` what the guest sees, in the hypervisor's words.
     `hello` is what the agent said. `runs` is whether the plan's command was started, `ended_with` whether the machine
-    ended with the snapshot. `secrets` are the versions of those that the guest had. `state_bytes` is the size of the
-    devices' state; `sealed` and `sealed_bytes` are of the sealed file, `key` is the digest of the wrapped key's file.
-    `imported` is the digest of the bundle under which another host exported it, None for one that was taken here.
+    ended with the snapshot. `secrets` are the versions of those that the guest was told, in the plan's order
+    (`Snapshots.secret_versions`). `state_bytes` is the size of the devices' state; `sealed` and `sealed_bytes` are of
+    the sealed file, `key` is the digest of the wrapped key's file. `imported` is the digest of the bundle under which
+    another host exported it, None for one that was taken here.
     """
 
     id: str
@@ -95,7 +96,10 @@ def unfit(plan: Plan) -> str:
         (plan.accelerator is Accelerator.KVM, "the plan demands KVM: that a machine can be saved there isn't tested"),
         (bool(plan.shares), "what a share had would be another one when the guest goes on"),
         (plan.data is not None, "a data disk ends with its machine"),
-        (bool(plan.secrets), "the guest is told secrets, which its memory has"),
+        (
+            bool(plan.secrets) and not plan.snapshot_with_secrets,
+            "the guest is told secrets, which its memory has, and the plan doesn't say that a snapshot may have them",
+        ),
         (plan.network is not None, "the guest's connections would be open when it goes on"),
         (bool(plan.ports), "streams to the guest's ports would be open when it goes on"),
     )

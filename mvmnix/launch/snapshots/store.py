@@ -9,6 +9,7 @@ by a sweep once it isn't. Without its key a snapshot is of no use: so that is wh
 
 import fcntl
 import hashlib
+import hmac
 import io
 import os
 import re
@@ -19,11 +20,15 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Final, Self
 
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
 from mvmnix.digest import Digest
 from mvmnix.errors import ReasonCode, RefusedError, UnreadableError, UsageError, refuse
 from mvmnix.launch.snapshots.statement import ID, SEALED_FILE, SnapshotClaim
 from mvmnix.launch.templates import guest_memory
 from mvmnix.launch.templates.sealed_stream import KEY_BYTES, PlainStream, open_stream, sealed_chunks
+from mvmnix.plan.secret_reference import Secret
 from mvmnix.provenance.bundle.statement import STATEMENT_LIMIT
 from mvmnix.system.private_dirs import Directory
 from mvmnix.vmm.port import LARGEST_STATE
@@ -304,6 +309,18 @@ class Snapshots:
             key = self._unwrap(kept, claim)
             _check(kept.sealed, claim, key)
             return key
+
+    def secret_versions(self, plan: Digest, secrets: Iterable[Secret]) -> tuple[str, ...]:
+        """Return a word for the value of each secret of a plan, which tells nothing of it without this host's key.
+
+        HMAC-SHA256 (RFC 2104) under a key for this plan's versions alone (HKDF, RFC 5869). Raises RefusedError for the
+        host's key, OSError.
+        """
+        about = b"the versions of the secrets of the plan " + plan.hex.encode()
+        key = HKDF(algorithm=hashes.SHA256(), length=KEY_BYTES, salt=None, info=about).derive(self._key())
+        return tuple(
+            hmac.digest(key, secret.name.encode() + b"\0" + secret.value, "sha256").hex() for secret in secrets
+        )
 
     def _unwrap(self, kept: KeptSnapshot, claim: SnapshotClaim) -> bytes:
         """Return the snapshot's key. Raises ValueError, RefusedError for the host's key."""

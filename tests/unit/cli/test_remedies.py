@@ -480,6 +480,9 @@ ELSEWHERE: Final[Mapping[Code, str]] = {
         ),
         f"{TESTS}/launch/gate/test_snapshot.py::test_a_snapshot_of_this_host_and_policy",
     ),
+    Code.SNAPSHOT_SECRETS: (
+        f"{TESTS}/launch/runtime/test_snapshotting.py::test_a_guest_that_knows_a_secret_is_saved_where_the_plan_says_so"
+    ),
     Code.CALLER_REFUSED: f"{TESTS}/launch/control/test_caller_check.py::test_a_process_like_this_one_may_do_both",
     Code.NAMESPACE_UNUSABLE: f"{TESTS}/system/test_unmapped_owners.py::test_an_ordinary_process_passes",
 }

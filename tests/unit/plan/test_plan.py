@@ -25,6 +25,7 @@ from tests.unit.provenance import world as worlds
 from tests.unit.provenance.world import NOW, World, plan_refusal
 
 #: What a template's machine runs.
+SECRET = SecretReference.parse("A=env:X", SecretTarget.FILE)
 BARE = Workload((), {}, "/", User(1, 1))
 
 
@@ -64,6 +65,7 @@ def test_a_plan_for_an_image(world: World) -> None:
         {"use": Use.TEMPLATE, "workload": BARE, "placeholders": Placeholders(8, data=False)},
         {"use": Use.TEMPLATE, "workload": BARE, "placeholders": Placeholders(0, data=True)},
         {"start": Start.COLD},
+        {"verbs": frozenset({Verb.SNAPSHOT}), "secrets": (SECRET,), "snapshot_with_secrets": True},
         {"vcpus": 64, "memory_mib": 2**20, "scratch_mib": 0},
         {"vcpus": 1, "memory_mib": 96, "scratch_mib": 2**20},
         {"variation": Variation("other", -86400, "reversed")},
@@ -99,16 +101,18 @@ def test_round_trip(world: World, changes: dict[str, Any]) -> None:
         {"backend": Backend.CONTAINER, "isolation": Isolation.CONTAINER, "accelerator": Accelerator.KVM},
         {"limits": PlanLimits(shared_kib=1)},
         {"limits": PlanLimits(shared_kib=1), "shares": (Share("/srv", "/data", follow=True),)},
-        {"secrets": (SecretReference.parse("A=env:X", SecretTarget.FILE),) * 2},
+        {"secrets": (SECRET,) * 2},
         {"labels": {"A": "b"}},
         {"shares": (Share("/srv", "/data"), Share("/srv", "/data/in"))},
         {"shares": (Share("/srv", "/data"),), "data": DataDisk(32, "/data/in")},
+        {"verbs": frozenset({Verb.SNAPSHOT}), "snapshot_with_secrets": True},
+        {"secrets": (SECRET,), "snapshot_with_secrets": True},
         {"placeholders": Placeholders(1)},
         {"use": Use.ONCE, "placeholders": Placeholders(data=True)},
     ],
 )
 def test_what_makes_no_sense_is_no_plan(world: World, changes: dict[str, Any]) -> None:
-    words = r"port|verb|command|order|isolation|KVM|accelerates|may write to none|twice|label|within|lie over|stand for"
+    words = r"port|verb|command|order|isolation|KVM|accelerates|write to none|twice|label|within|over|stand for|secrets"
     with pytest.raises(ValueError, match=words):
         world.plan(**changes)
 
@@ -119,7 +123,7 @@ def test_what_makes_no_sense_is_no_plan(world: World, changes: dict[str, Any]) -
         ({"workload": Workload(("/bin/true",), {}, "/", User(1, 1))}, "a command"),
         ({"workload": Workload((), {"A": "b"}, "/", User(1, 1))}, "variables"),
         ({"verbs": frozenset({Verb.EXEC})}, "verbs"),
-        ({"secrets": (SecretReference.parse("a=env:X", SecretTarget.FILE),)}, "secrets"),
+        ({"secrets": (SECRET,)}, "secrets"),
         ({"shares": (Share("/srv", "/data"),)}, "shares"),
         ({"data": DataDisk(32, "/data")}, "a data disk"),
         ({"network": Network((), (PublishedPort("127.0.0.1", 8080, 80),))}, "a network that lets anything through"),
@@ -208,3 +212,9 @@ def test_all_problems_at_once(world: World) -> None:
 )
 def test_what_may_hold_what_it_starts(world: World, changes: dict[str, Any], boundaries: tuple[str, ...]) -> None:
     assert world.plan(**changes).boundaries == boundaries
+
+
+def test_snapshots_with_secrets_stand_there_only_where_they_may_be_taken(world: World) -> None:
+    assert "snapshotWithSecrets" not in plans.plan_statement(world.plan(secrets=(SECRET,))).predicate
+    granted = world.plan(verbs=frozenset({Verb.SNAPSHOT}), secrets=(SECRET,), snapshot_with_secrets=True)
+    assert plans.plan_statement(granted).predicate["snapshotWithSecrets"] is True

@@ -67,6 +67,7 @@ GIVEN: SandboxOptions = {
     "data": DataDisk(64, "/var/data"),
     "accelerator": "tcg",
     "start": "cold",
+    "snapshot_with_secrets": True,
     "backend": "container",
     "timeout": 300,
     "idle_timeout": 60,

@@ -68,6 +68,13 @@ def test_an_option_is_in_the_plan(
     assert said(planned(settled, *options)) == expected
 
 
+def test_snapshots_with_secrets_are_in_the_plan(settled: Station) -> None:
+    flake = settled.flake(workload=IMAGE, verbs=["exec", "snapshot"])
+    granted = ("--secret", "A=env:X", "--verb", "snapshot")
+    assert not drafted(settled, *granted, reference=flake).snapshot_with_secrets
+    assert drafted(settled, *granted, "--snapshot-with-secrets", reference=flake).snapshot_with_secrets
+
+
 @pytest.mark.parametrize("option", [("-v",), ("--volume",), ("--share",)])
 def test_a_volume_is_a_share(settled: Station, option: tuple[str, ...]) -> None:
     found = by_create(settled, *option, "/srv/in:/in", *option, "/srv/out:/out:rw").shares
@@ -111,6 +118,7 @@ def test_a_volume_is_a_share(settled: Station, option: tuple[str, ...]) -> None:
         (("--data=32:/tmp/data", "--share=/srv:/tmp"), "over one another"),
         (("--system-calls=namespaces",), "lets through more than the image's filter"),
         (("--secret", "A=env:X", "--secret", "A=env:Y"), "are listed twice: A"),
+        (("--snapshot-with-secrets",), "for a plan that names secrets and grants the verb snapshot"),
     ],
 )
 def test_what_can_not_be_meant(settled: Station, command: tuple[str, ...], options: tuple[str, ...], why: str) -> None:

@@ -36,6 +36,7 @@ from mvmnix.model import Verb
 from mvmnix.plan.backend import Backend
 from mvmnix.plan.data_disk import DataDisk
 from mvmnix.plan.plan import Accelerator, Use
+from mvmnix.plan.secret_reference import SecretReference, SecretTarget
 from mvmnix.provenance.bundle import envelope
 from mvmnix.provenance.bundle.statement import Subject
 from mvmnix.provenance.identity.trust import Revocations
@@ -440,6 +441,19 @@ def test_of_a_plan_for_once_none_is_exported_or_imported(site: Site, tmp_path: P
     site.sign(key=HOST, policy=site.world.policy.digest)
     site.verified(tmp_path).close()
     assert site.refusal(tmp_path, verify_export).codes == (ReasonCode.SNAPSHOT_FORBIDDEN,)
+
+
+def test_one_with_secrets_is_gone_on_from_here_alone(site: Site, tmp_path: Path) -> None:
+    secret = SecretReference.parse("A=env:X", SecretTarget.FILE)
+    taking(site)
+    site.grant(secrets=(secret,), snapshot_with_secrets=True)
+    site.sign(key=HOST, policy=site.world.policy.digest, secrets=("a",))
+    site.verified(tmp_path).close()
+    assert site.refusal(tmp_path, verify_export).codes == (ReasonCode.SNAPSHOT_FORBIDDEN,)
+    site.sign(key=ELSEWHERE)
+    with pytest.raises(RefusedError) as caught:
+        site.imported(tmp_path)
+    assert caught.value.codes == (ReasonCode.SNAPSHOT_FORBIDDEN,)
 
 
 def imported(it: Site) -> None:

@@ -24,6 +24,7 @@ from mvmnix.launch.snapshots.store import KeptSnapshot, Writer
 from mvmnix.machines.ending import EndReason
 from mvmnix.model import Verb
 from mvmnix.plan.plan import Use
+from mvmnix.plan.secret_reference import SecretReference, SecretTarget
 from mvmnix.vmm.tsc import TscClock
 from tests.descriptors import nothing_left_open
 from tests.patience import SHORT
@@ -186,6 +187,51 @@ def test_what_is_not_granted_or_can_not_be_is_refused_and_the_machine_goes_on(
         assert refused.value.codes == (code,)
         assert (here.log()[-1].kind, here.log()[-1].reasons) == (RecordKind.REFUSAL, (code,))
         assert say(machine, "/bin/echo") == 0
+
+
+@pytest.fixture
+def told(here: House, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """What a plan says whose guest is told a secret, and may be saved with it."""
+    monkeypatch.setenv("TOKEN", "the first one")
+    secret = SecretReference.parse("token=env:TOKEN", SecretTarget.FILE)
+    return {"secrets": (secret,), "snapshot_with_secrets": True, "use": Use.WITHIN_WINDOW}
+
+
+def test_a_guest_that_knows_a_secret_is_saved_where_the_plan_says_so(here: House, told: dict[str, Any]) -> None:
+    with running(here, **(told | {"snapshot_with_secrets": False})) as machine:
+        with pytest.raises(RefusedError, match="told secrets") as refused:
+            machine.start_snapshot(lambda _: None, ends=False)
+        assert refused.value.codes == (ReasonCode.SNAPSHOT_FORBIDDEN,)
+        assert machine._guest.files is None
+    with running(here, **told) as machine:
+        first = kept(machine)
+        assert b"the first one" not in (here.path / "snapshots" / first.id / "snapshot.json").read_bytes()
+    with restored(here, first) as other:
+        assert say(other, "/bin/echo") == 0
+        again = kept(other)
+        with restored(here, again) as third:
+            assert say(third, "/bin/echo") == 0
+
+
+@pytest.mark.parametrize(
+    ("value", "code"),
+    [("the second one", ReasonCode.SNAPSHOT_SECRETS), (None, ReasonCode.SECRET_UNAVAILABLE)],
+    ids=["another one", "none"],
+)
+def test_no_machine_goes_on_with_a_secret_that_was_rotated(
+    here: House, told: dict[str, Any], monkeypatch: pytest.MonkeyPatch, value: str | None, code: ReasonCode
+) -> None:
+    with running(here, **told) as machine:
+        snapshot = kept(machine)
+    if value is None:
+        monkeypatch.delenv("TOKEN")
+    else:
+        monkeypatch.setenv("TOKEN", value)
+    before = len(here.log())
+    with pytest.raises(RefusedError) as refused, restored(here, snapshot):
+        pass
+    assert refused.value.codes == (code,)
+    assert [(record.kind, record.reasons) for record in here.log()[before:]] == [(RecordKind.REFUSAL, (code,))]
 
 
 def test_meanwhile_no_command_no_pause_and_no_other_snapshot_begins(here: House) -> None:

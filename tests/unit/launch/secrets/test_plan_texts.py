@@ -47,7 +47,7 @@ def full(tmp_path_factory: pytest.TempPathFactory) -> Plan:
         workload=replace(
             made.workload, environment={"PATH": "/bin", "LANG": "C.UTF-8"}, argv=("serve", "--port", "80")
         ),
-        verbs=frozenset({Verb.EXEC, Verb.STREAM}),
+        verbs=frozenset({Verb.EXEC, Verb.STREAM, Verb.SNAPSHOT}),
         ports=(80,),
         use=Use.ONCE,
         variation=Variation("rebuild", 60, "natural"),
@@ -61,6 +61,7 @@ def full(tmp_path_factory: pytest.TempPathFactory) -> Plan:
             (PublishedPort.parse("8080:80"),),
         ),
         start=Start.COLD,
+        snapshot_with_secrets=True,
     )
 
 

@@ -229,6 +229,14 @@ def granted(world: World, **changes: Any) -> str:
         ({"shares": (Share("/host", "/guest"),)}, "share"),
         ({"data": DataDisk(64, "/data")}, "data disk"),
         ({"secrets": (SecretReference("token", SecretTarget.FILE, SecretSource.VARIABLE, ("TOKEN",)),)}, "secrets"),
+        (
+            {
+                "secrets": (SecretReference("token", SecretTarget.FILE, SecretSource.VARIABLE, ("TOKEN",)),),
+                "verbs": frozenset({Verb.SNAPSHOT}),
+                "snapshot_with_secrets": True,
+            },
+            "",
+        ),
         ({"network": Network(parse_rules(["https://example.org"], []))}, "connections"),
         ({"verbs": frozenset({Verb.EXEC, Verb.STREAM}), "ports": (80,)}, "ports"),
     ],

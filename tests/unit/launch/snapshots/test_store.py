@@ -19,6 +19,7 @@ from mvmnix.launch.snapshots.store import BUNDLE_FILE, KEY_FILE, PLAN_FILE
 from mvmnix.launch.templates import guest_memory
 from mvmnix.launch.templates.guest_memory import BLOCK
 from mvmnix.launch.templates.sealed_stream import KEY_BYTES
+from mvmnix.plan.secret_reference import Secret, SecretTarget
 from mvmnix.system.private_dirs import Directory
 from tests.descriptors import nothing_left_open
 from tests.unit.launch.snapshots.kept import (
@@ -55,6 +56,17 @@ def refused(here: Kept, claim: SnapshotClaim) -> str:
         here.snapshots.checked_key(kept, claim)
     assert str(checked.value) == str(caught.value)
     return str(caught.value)
+
+
+def test_a_version_is_of_one_value_under_one_name_in_one_plan_on_one_host(here: Kept) -> None:
+    def version(plan: str = "1", name: str = "a", value: bytes = b"b") -> str:
+        (found,) = here.snapshots.secret_versions(Digest(plan * 64), [Secret(name, SecretTarget.FILE, value)])
+        return found
+
+    assert version() == version()
+    found = {version(), version(plan="2"), version(name="c"), version(value=b"c"), version(name="ab", value=b"")}
+    here.key = bytes(range(KEY_BYTES))
+    assert len({*found, version()}) == 6
 
 
 def test_what_is_kept_is_restored_whole(here: Kept) -> None:
