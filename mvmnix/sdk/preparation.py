@@ -93,7 +93,6 @@ def plan_options(options: SandboxOptions) -> PlanOptions:
     """Return a plan's options for those of a sandbox. Raises InvalidArgument; TypeError for a str in a list's place."""
     given: SandboxOptions = {**options}
     check_options(given, SandboxOptions)
-    verbs = frozenset(choices("verbs", given.get("verbs", ()), _VERBS))
     idle_seconds = seconds(given.get("idle_timeout"), "idle_timeout")
     try:
         labels = dict(given.get("labels", {}))
@@ -120,11 +119,11 @@ def plan_options(options: SandboxOptions) -> PlanOptions:
         shares=tuple(share.to_plan() for share in given.get("shares", ())),
         network=network_options(given.get("network", ())),
         secrets=tuple(secret.to_plan() for secret in given.get("secrets", ())),
-        verbs=verbs,
+        verbs=frozenset(choices("verbs", given.get("verbs", ()), _VERBS)),
         labels=labels,
         data=given.get("data"),
-        limits=limits,
         snapshot_with_secrets=given.get("snapshot_with_secrets", False),
+        limits=limits,
         memory_mib=between(given.get("memory_mib"), "memory_mib", LEAST_MIB, MOST_MIB),
         vcpus=between(given.get("vcpus"), "vcpus", 1, MOST_VCPUS),
         scratch_mib=between(given.get("scratch_mib"), "scratch_mib", 1, MOST_MIB),
