@@ -1,6 +1,6 @@
 """Answers a guest's questions of DNS, over UDP and TCP, from the plan's rules (resolver.py); asks no other server.
 
-1. A name that the rules resolve has one synthetic address, for the machine's life.
+1. A name that the rules resolve has one synthetic address, for the machine's life, and that of its snapshots.
 2. Questions are bounded in a time: a guest that asks for more gets no answer.
 3. Of each name the first answer and the first refusal is an event, up to a bound for each of both. What is beyond it,
    and that there were too many questions, is an event without a name, one in a second.
@@ -9,6 +9,7 @@ What reads a question takes longer to import than all else here, so it isn't bef
 """
 
 import asyncio
+import hashlib
 import socket
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -25,26 +26,37 @@ MOST_NAMES: Final = 16_384
 
 
 class SyntheticAddresses:
-    """Gives addresses out in the order of the first question, of the network for names of the same ports."""
+    """Gives each name an address of the network for names of the same ports, once it is asked for.
+
+    Which one it is depends on the name, and not on what was asked before: a program that goes on from a snapshot finds
+    behind an address that it was told there the same name, or none yet. Only of two names whose hashes fall together
+    the second one has the next free address.
+    """
 
     def __init__(self, networks: Mapping[frozenset[int], IPv4Network], most: int = MOST_NAMES) -> None:
         self._most = most
-        self._free = {
-            ports: iter(range(_FIRST + int(it.network_address), int(it.broadcast_address)))
-            for ports, it in networks.items()
+        self._places = {
+            ports: range(_FIRST + int(it.network_address), int(it.broadcast_address)) for ports, it in networks.items()
         }
+        self._given = dict.fromkeys(networks, 0)
         self._by_name: dict[str, IPv4Address] = {}
         self._by_address: dict[IPv4Address, str] = {}
 
     def address_of(self, name: str, ports: frozenset[int]) -> IPv4Address | None:
         """The address of a name that is allowed at these ports; None where there are no more."""
         known = self._by_name.get(name)
-        if known is None and len(self._by_name) < self._most:
-            if (free := next(self._free[ports], None)) is None:
-                return None
-            known = self._by_name[name] = IPv4Address(free)
+        if known is None and len(self._by_name) < self._most and self._given[ports] < len(self._places[ports]):
+            self._given[ports] += 1
+            known = self._by_name[name] = self._free(name, self._places[ports])
             self._by_address[known] = name
         return known
+
+    def _free(self, name: str, places: range) -> IPv4Address:
+        """The first free one from the place of the name's hash on; one is free."""
+        place = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8])
+        while (found := IPv4Address(places[place % len(places)])) in self._by_address:
+            place += 1
+        return found
 
     def name_of(self, address: IPv4Address) -> str | None:
         """The name that has this address; None where none was asked for."""

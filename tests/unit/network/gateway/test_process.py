@@ -130,49 +130,49 @@ _REFUSALS: dict[str, tuple[tuple[str, int], bytes, NetworkEvent, bytes]] = {
         b"",
     ),
     "another port": (
-        ("198.18.128.2", 80),
+        ("api.example.com", 80),
         b"GET / HTTP/1.1\r\n",
         NetworkEvent(_DENIED, code="port-not-allowed", name="api.example.com", port=80),
         b"HTTP/1.1 403 Forbidden\r\n",
     ),
     "a request": (
-        ("198.18.128.2", 443),
+        ("api.example.com", 443),
         b"GET / HTTP/1.1\r\n",
         NetworkEvent(_DENIED, "allow-1", "protocol", "api.example.com", port=443),
         b"HTTP/1.1 403 Forbidden\r\n",
     ),
     "neither": (
-        ("198.18.128.2", 443),
+        ("api.example.com", 443),
         b"SSH-2.0-x\r\n",
         NetworkEvent(_DENIED, "allow-1", "protocol", "api.example.com", port=443),
         b"",
     ),
     "another name": (
-        ("198.18.128.2", 443),
+        ("api.example.com", 443),
         _OTHER,
         NetworkEvent(_DENIED, "allow-1", "sni-mismatch", "api.example.com", port=443),
         _ALERT + b"\x70",
     ),
     "no name in it": (
-        ("198.18.128.2", 443),
+        ("api.example.com", 443),
         records(message(())),
         NetworkEvent(_DENIED, "allow-1", "no-sni", "api.example.com", port=443),
         _ALERT + b"\x6d",
     ),
     "a hidden name": (
-        ("198.18.128.2", 443),
+        ("api.example.com", 443),
         hello((0xFE0D, b"x")),
         NetworkEvent(_DENIED, "allow-1", "ech", "api.example.com", port=443),
         _ALERT + b"\x31",
     ),
     "a hello with a fault": (
-        ("198.18.128.2", 443),
+        ("api.example.com", 443),
         records(message(kind=2)),
         NetworkEvent(_DENIED, "allow-1", "bad-client-hello", "api.example.com", port=443),
         _ALERT + b"\x0a",
     ),
     "a hello for requests": (
-        ("198.18.0.2", 80),
+        ("a.example", 80),
         hello(),
         NetworkEvent(_DENIED, "allow-2", "protocol", "a.example", port=80),
         _ALERT + b"\x31",
@@ -186,10 +186,9 @@ def test_a_refusal_is_told_and_said(what: str) -> None:
 
     @gateway_test(_HTTPS, "http://a.example", _TCP)
     async def test(world: World) -> None:
-        await world.resolve("api.example.com")
-        await world.resolve("a.example")
+        addresses = {name: await world.resolve(name) for name in ("api.example.com", "a.example")}
         await world.events()
-        guest = world.connect(*to)
+        guest = world.connect(addresses.get(to[0], to[0]), to[1])
         guest.send(said)
         await world.turn()
         assert (heard(guest) or b"")[: len(answer) or 1] == answer
