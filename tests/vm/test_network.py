@@ -15,10 +15,15 @@ from mvmnix.builder.nix.host_nix import HostNix
 from mvmnix.builder.pins.configured import client_settings
 from mvmnix.formats import manifest
 from mvmnix.launch.runtime.accelerator import KvmProbe
+from mvmnix.launch.runtime.host import Host
+from mvmnix.launch.runtime.machine import Machine
+from mvmnix.launch.runtime.start import start_machine
 from mvmnix.machines.logs import read_network_log
 from mvmnix.machines.network_log import LoggedEvent
 from mvmnix.model import StorePath
+from mvmnix.network.supervisor_messages import NetworkEvent
 from mvmnix.plan.network import Network
+from mvmnix.plan.plan import Use
 from mvmnix.system.roots import Roots
 from mvmnix.vmm.qemu import Qemu
 from tests.conftest import World, make_home, pins_in_nix
@@ -29,19 +34,25 @@ from tests.hostile.stand_in import jail
 from tests.integration import network_servers
 from tests.integration.network_servers import Servers
 from tests.patience import EVENT_PATIENCE, PATIENCE, until
-from tests.unit.launch.house import house, run_foreground
+from tests.unit.launch.channel_house import Collect
+from tests.unit.launch.house import House, house, nowhere, run_foreground
+from tests.unit.launch.saving import GRANTED, restored
+from tests.unit.launch.saving import kept as taken_snapshot
 from tests.unit.provenance.world import DEB, SEED, TOOL
 from tests.unit.provenance.world import World as Evidence
-from tests.vm.networked import HOSTS, IDLE, NETWORK, Machine, boot, image
+from tests.vm.networked import HOSTS, IDLE, NETWORK, boot, image
+from tests.vm.networked import Machine as Linked
 
 pytestmark = [pytest.mark.vm, pytest.mark.root("it makes network namespaces of its own")]
 __all__ = ["image"]
 #: One more address in the world.
 GIT = "151.101.65.140"
+#: As NETWORK, without a port of the host's, which one machine alone can have.
+REACHED = Network(NETWORK.rules)
 
 
 @pytest.fixture(scope="module")
-def machine(image: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
+def machine(image: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Linked]:
     with ExitStack() as stack:
         stack.enter_context(own_network([PUBLIC, OTHER]))
         for port, serve in ((80, http), (7, echo)):
@@ -66,13 +77,13 @@ REFUSED = {
 }
 
 
-def test_what_is_allowed_is_reached(machine: Machine) -> None:
+def test_what_is_allowed_is_reached(machine: Linked) -> None:
     assert machine.sh("wget -q -O - http://api.example.com/hello") == "you asked GET /hello HTTP/1.1"
     assert machine.sh(f"echo hello | nc -w {EVENT_PATIENCE} {PUBLIC} 7") == "hello\n"
 
 
 @pytest.mark.parametrize("what", REFUSED)
-def test_what_is_refused_is_told_at_once(machine: Machine, what: str) -> None:
+def test_what_is_refused_is_told_at_once(machine: Linked, what: str) -> None:
     script, said, name, code = REFUSED[what]
     assert said in machine.sh(script), "a program waits for what never comes"
 
@@ -103,8 +114,9 @@ def test_the_command_itself(world: World, image: Path, *, is_warm: bool) -> None
     assert image.is_dir(), "it was built in that home"
 
 
-def test_from_a_signed_plan_to_the_receipt(image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Through the gate and a supervisor: the same verdicts are in the log, the audit log and the receipt."""
+@pytest.fixture
+def signed(image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[House, Host]]:
+    """A house of the image, with servers around it, and a host that starts machines in QEMU."""
     kernel, initrd, rootfs, described = (
         (image / name).read_bytes() for name in ("kernel", "initrd", "rootfs", "manifest.json")
     )
@@ -112,28 +124,69 @@ def test_from_a_signed_plan_to_the_receipt(image: Path, tmp_path: Path, monkeypa
     built.sign_provenance(sources=(DEB, TOOL, SEED, *built.image.sources))
     monkeypatch.setattr("mvmnix.network.host.setup.resolver_settings", lambda: {"/etc/hosts": HOSTS.encode()})
     (tmp_path / "walls").mkdir(mode=0o700)
-    said = bytearray()
     with ExitStack() as stack:
         stack.enter_context(own_network([PUBLIC, OTHER]))
-        stack.enter_context(Server(PUBLIC, 80, http))
+        for port, serve in ((80, http), (7, echo)):
+            stack.enter_context(Server(PUBLIC, port, serve))
         here = stack.enter_context(house(tmp_path / "house"))
         walls, here.world, qemu = stack.enter_context(jail(tmp_path / "walls")), built, Qemu.find()
         probe = KvmProbe(qemu, walls, here.directory("cache"), device="/proc/nonexistent", seconds=EVENT_PATIENCE)
-        host = replace(here.host(), hypervisor=qemu, jail=walls, kvm=probe)
-        script = "wget -q -O - http://api.example.com/hello; wget -q http://other.example.org/; exit 3"
-        plan = here.plan("/bin/busybox", "sh", "-c", script, network=NETWORK, wall_seconds=PATIENCE)
-        with plan:
-            end = run_foreground(plan, host, stdout=said.extend, stderr=said.extend)
-        assert (end.exit_code, bytes(said[:29])) == (3, b"you asked GET /hello HTTP/1.1")
-        kept = read_network_log(here.directory("machines"), Path(end.ended.receipt_path).parent.name)
-        events = [it.event for it in kept if isinstance(it, LoggedEvent)]
-        assert {("opened", "allow-1", ""), ("denied", "", "no-rule")} <= {(it.kind, it.rule, it.code) for it in events}
-        records = [(it.kind, it.reasons, it.count) for it in here.log()]
-        assert records[1:-1] == [
-            (RecordKind.NETWORK, ("first-use", "rule-1"), None),
-            (RecordKind.REFUSAL, ("network-no-rule",), 1),
-        ]
-        assert here.notices[-1].endswith("is refused (no-rule); --allow https://other.example.org would allow it")
+        yield here, replace(here.host(), hypervisor=qemu, jail=walls, kvm=probe)
+
+
+def told(here: House, machine: str) -> list[NetworkEvent]:
+    """What its gateway told, as the network log has it."""
+    kept = read_network_log(here.directory("machines"), machine)
+    return [it.event for it in kept if isinstance(it, LoggedEvent)]
+
+
+def test_from_a_signed_plan_to_the_receipt(signed: tuple[House, Host]) -> None:
+    """Through the gate and a supervisor: the same verdicts are in the log, the audit log and the receipt."""
+    here, host = signed
+    said = bytearray()
+    script = "wget -q -O - http://api.example.com/hello; wget -q http://other.example.org/; exit 3"
+    with here.plan("/bin/busybox", "sh", "-c", script, network=NETWORK, wall_seconds=PATIENCE) as plan:
+        end = run_foreground(plan, host, stdout=said.extend, stderr=said.extend)
+    assert (end.exit_code, bytes(said[:29])) == (3, b"you asked GET /hello HTTP/1.1")
+    events = told(here, Path(end.ended.receipt_path).parent.name)
+    assert {("opened", "allow-1", ""), ("denied", "", "no-rule")} <= {(it.kind, it.rule, it.code) for it in events}
+    records = [(it.kind, it.reasons, it.count) for it in here.log()]
+    assert records[1:-1] == [
+        (RecordKind.NETWORK, ("first-use", "rule-1"), None),
+        (RecordKind.REFUSAL, ("network-no-rule",), 1),
+    ]
+    assert here.notices[-1].endswith("is refused (no-rule); --allow https://other.example.org would allow it")
+
+
+#: Says a word each moment over one connection, keeps what comes back, and says when that connection is no more.
+TALK = f"""
+(while :; do echo word; sleep 0.1; done) | nc {PUBLIC} 7 > /tmp/said
+echo ended > /tmp/ended
+sleep 1000
+"""
+
+
+def test_a_guest_that_goes_on_has_a_network_of_its_own_and_no_old_connection(signed: tuple[House, Host]) -> None:
+    """The first machine's connection goes on, that of the other one is reset; what is opened anew is served."""
+    here, host = signed
+
+    def inside(machine: Machine, script: str) -> str:
+        out = Collect()
+        machine.exec(("/bin/busybox", "sh", "-c", script), environment={}, stdout=out, stderr=out)
+        return out.data.decode()
+
+    plan = here.plan("/bin/busybox", "sh", "-c", TALK, network=REACHED, verbs=GRANTED, use=Use.WITHIN_WINDOW)
+    with plan, start_machine(plan, host) as machine:
+        machine._guest.channel.start_run(stdout=nowhere, stderr=nowhere)
+        inside(machine, "until [ -s /tmp/said ]; do sleep 0.1; done")
+        snapshot = taken_snapshot(machine)
+        with restored(here, snapshot, host) as other:
+            assert inside(other, "until [ -e /tmp/ended ]; do sleep 0.1; done; cat /tmp/ended") == "ended\n"
+            for each in (machine, other):
+                assert inside(each, "wget -q -O - http://api.example.com/hello").startswith("you asked GET /hello")
+            assert inside(machine, "ls /tmp") == "said\n"
+            other.stop()
+            assert [it.rule for it in told(here, other.id) if it.kind == "opened"] == ["allow-1"]
 
 
 @pytest.fixture(scope="module")

@@ -146,8 +146,12 @@ class Boot:
         self._watchdog.cancel()
 
     def goes_on(self, thaw: Thaw) -> None:
-        """Wait until a guest that was saved while it ran is renewed, and its commands go on. Raises ChannelError."""
+        """Wait until a guest that was saved while it ran is renewed, and its commands go on. Raises ChannelError.
+
+        Its network, which is a new one, serves it before that.
+        """
         self._observations.hello = self._wait_begun()
+        self._guest.wait_network()
         done, channel = list[None](), self._guest.channel
         channel.start_thaw(thaw, lambda: done.append(None))
         while not done and channel.failure is None:

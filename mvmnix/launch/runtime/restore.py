@@ -1,8 +1,9 @@
 """Starts a machine whose guest goes on from a snapshot: the steps of start.py, with another guest.
 
 Of these steps, 1 opens the snapshot's sealed file, which is held against the verified statement before any byte of it
-reaches a hypervisor; 3 spends what stands for the snapshot where the plan is for once; in 5 the hypervisor reads the
-saved guest; in 6 the guest renews its entropy, clock and name, and only then lets its commands go on.
+reaches a hypervisor, and makes a network by the plan's rules; 3 spends what stands for the snapshot where the plan is
+for once; in 5 the hypervisor reads the saved guest; in 6 its network serves, the guest renews its entropy, clock and
+name, and only then lets its commands go on.
 """
 
 import os
@@ -22,6 +23,7 @@ from mvmnix.launch.runtime.start import (
     begun,
     ended_unless_ready,
     guest_config,
+    machine_network,
     may_be_saved,
     named,
     refusals_logged,
@@ -43,7 +45,7 @@ def restore_machine(snapshot: VerifiedSnapshot, kept: KeptSnapshot, host: Host, 
     """Start what was verified; returns when the guest's commands go on.
 
     The snapshot stays the caller's, and open meanwhile; `kept` is as it was verified. Raises as `start_machine` does;
-    RefusedError [snapshot-damaged, snapshot-forbidden, snapshot-secrets], which is logged.
+    RefusedError [snapshot-damaged, snapshot-forbidden, snapshot-secrets], which are logged.
     """
     plan, tsc = snapshot.plan, TscClock.start()
     host.templates.close()
@@ -81,12 +83,15 @@ def _prepared(
         why, hint = "a machine here would run under KVM", "start one that boots"
         raise refuse(ReasonCode.SNAPSHOT_FORBIDDEN, f"the snapshot {claim.id}", why, hint)
     memory, data = host.snapshots.restore_memory(kept, claim)
-    files = SaveFiles(memory)
+    files, network = SaveFiles(memory), None
     try:
+        network = machine_network(plan, host)
         state = guest_memory.sealed_state(data)
         restored = RestoredGuest(SnapshotOrigin(claim.id, snapshot.digest), state, claim.hello, config)
         spec = replace(spec, tsc_khz=claim.tsc_khz, memory=files.backend, restored=state, saves=files.state)
-        return Preparation(host.hypervisor, host.jail, spec, restored=restored, files=files)
+        return Preparation(host.hypervisor, host.jail, spec, network=network, restored=restored, files=files)
     except BaseException:
         files.close()
+        if network is not None:
+            network.close()
         raise

@@ -141,7 +141,8 @@ def start_to_save(plan: VerifiedPlan, host: Host, files: SaveFiles) -> tuple[Mac
         try:
             spec = replace(_with_disks(spec, spec.tsc_khz, shares, disk), memory=files.backend, saves=files.state)
             key = _key_to_save(plan, host, spec)
-            preparation = Preparation(host.hypervisor, host.jail, spec, shares, disk, network=_network(plan, host))
+            network = machine_network(plan, host)
+            preparation = Preparation(host.hypervisor, host.jail, spec, shares, disk, network=network)
         except BaseException:
             shares.close()
             if disk is not None:
@@ -328,7 +329,7 @@ def _prepared(
     shares, disk, network, files = Shares.ready(wanted.shares, given), None, None, None
     try:
         # before any secret is read
-        network = _network(plan, host)
+        network = machine_network(plan, host)
         config = guest_config(plan, host, services, shares.mounts)
         disk = PreparedDisk.ready(wanted.data, host.machines) if wanted.data else None
         spec = settled(plan, host, tsc)
@@ -443,7 +444,7 @@ def settled(plan: VerifiedPlan, host: Host, tsc: TscClock) -> LaunchSpec:
     return replace(spec, acceleration=chosen, kvm=host.kvm.open() if chosen is Acceleration.KVM else None)
 
 
-def _network(plan: VerifiedPlan, host: Host) -> MachineNetwork | None:
+def machine_network(plan: VerifiedPlan, host: Host) -> MachineNetwork | None:
     """What guards the guest's network, where the plan gives it one.
 
     Raises RefusedError [plan-mismatch, network-forbidden, network-unavailable].

@@ -100,7 +100,6 @@ def unfit(plan: Plan) -> str:
             bool(plan.secrets) and not plan.snapshot_with_secrets,
             "the guest is told secrets, which its memory has, and the plan doesn't say that a snapshot may have them",
         ),
-        (plan.network is not None, "the guest's connections would be open when it goes on"),
         (bool(plan.ports), "streams to the guest's ports would be open when it goes on"),
     )
     return next((why for holds, why in reasons if holds), "")

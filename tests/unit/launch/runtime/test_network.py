@@ -2,8 +2,7 @@
 
 import base64
 import json
-from collections.abc import Callable
-from typing import Any, ClassVar, override
+from typing import Any
 
 import pytest
 
@@ -22,57 +21,12 @@ from mvmnix.network.host.setup import MachineNetwork
 from mvmnix.network.supervisor_messages import NetworkEvent, NetworkEventKind
 from mvmnix.plan.network import Network, WhenGatewayEnds, parse_rules
 from mvmnix.provenance.bundle import statement
-from mvmnix.system.loop import Loop
-from mvmnix.vmm.port import NetworkAttachment
-from tests.patience import QUIET
 from tests.unit.launch.house import House
+from tests.unit.launch.played_network import PlayedNetwork
 
 RULES = parse_rules(["https://api.example.com", "tcp:db.example.com:5432"], [])
 OPENED = NetworkEvent(NetworkEventKind.OPENED, rule="allow-2", name="db.example.com", address="192.0.2.1", port=5432)
 DENIED = NetworkEvent(NetworkEventKind.DENIED, code="no-rule", name="x.example.com")
-
-
-class PlayedNetwork(MachineNetwork):
-    """One that has no process: the test tells what its gateway would."""
-
-    made: ClassVar[list["PlayedNetwork"]]
-    #: What is done once it is watched, by the loop; and whether its processes can't be started.
-    when_watched: ClassVar[Callable[["PlayedNetwork"], None]] = lambda _: None
-    broken: ClassVar[bool] = False
-
-    def __init__(self, _network: Network, _jail: object) -> None:
-        self._starting, self._processes = set(), ()
-        self.calls: list[str] = []
-        self.made.append(self)
-
-    @property
-    @override
-    def attachment(self) -> NetworkAttachment:
-        return NetworkAttachment(0, "02:6d:76:6d:00:02")
-
-    @override
-    def start(self) -> None:
-        self.calls.append("start")
-        if self.broken:
-            raise MvmnixError("no process can be started")
-
-    @override
-    def watch(self, loop: Loop, told: Callable[[NetworkEvent], None], ended: Callable[[], None]) -> None:
-        self.told, self.ended = told, ended
-        loop.after(QUIET, lambda: type(self).when_watched(self))
-
-    @property
-    @override
-    def last_words(self) -> tuple[str, ...]:
-        return ("gateway: MemoryError",)
-
-    @override
-    def release(self) -> None:
-        """It has no device."""
-
-    @override
-    def close(self, loop: Loop | None = None) -> None:
-        self.calls.append("close")
 
 
 @pytest.fixture
@@ -84,11 +38,7 @@ def here(here: House) -> House:
 
 @pytest.fixture(autouse=True)
 def played(monkeypatch: pytest.MonkeyPatch) -> list[PlayedNetwork]:
-    PlayedNetwork.made = []
-    PlayedNetwork.when_watched = lambda _: None
-    PlayedNetwork.broken = False
-    monkeypatch.setattr(start, "MachineNetwork", PlayedNetwork)
-    return PlayedNetwork.made
+    return PlayedNetwork.play(monkeypatch)
 
 
 def observed(it: House) -> dict[str, Any]:

@@ -2,8 +2,7 @@
 
 import itertools
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -12,85 +11,29 @@ import pytest
 from mvmnix.audit.record import RecordKind
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError, UsageError
 from mvmnix.launch.control.messages import Exec, SnapshotKept
-from mvmnix.launch.gate.snapshot import SnapshotSubmission, VerifiedSnapshot, verify_snapshot
-from mvmnix.launch.gate.verify import Submission
 from mvmnix.launch.runtime.finalize import MachineFailedError
-from mvmnix.launch.runtime.host import Host
-from mvmnix.launch.runtime.machine import Machine
 from mvmnix.launch.runtime.restore import restore_machine
-from mvmnix.launch.runtime.snapshot_facts import host_facts
 from mvmnix.launch.runtime.start import start_machine
-from mvmnix.launch.snapshots.store import KeptSnapshot, Writer
+from mvmnix.launch.snapshots.store import Writer
 from mvmnix.machines.ending import EndReason
 from mvmnix.model import Verb
+from mvmnix.plan.network import Network, parse_rules
 from mvmnix.plan.plan import Use
 from mvmnix.plan.secret_reference import SecretReference, SecretTarget
-from mvmnix.vmm.tsc import TscClock
 from tests.descriptors import nothing_left_open
 from tests.patience import SHORT
 from tests.unit.launch.fake_hypervisor import Scenario
 from tests.unit.launch.house import House, nowhere
-from tests.unit.launch.saving import here, host_of, save
-from tests.unit.provenance.world import HOST
+from tests.unit.launch.played_network import PlayedNetwork
+from tests.unit.launch.saving import ARGV, GRANTED, here, host_of, kept, restored, running, save, say, taken, verified
 
 __all__ = ["here"]
 
-GRANTED = frozenset({Verb.EXEC, Verb.SNAPSHOT})
-ARGV = ("/bin/sleep", "1000")
-
-
-@contextmanager
-def running(here: House, *argv: str, verbs: frozenset[Verb] = GRANTED, **changes: Any) -> Iterator[Machine]:
-    """A machine of a plan that grants snapshots."""
-    with here.plan(*argv or ARGV, verbs=verbs, **changes) as plan, start_machine(plan, host_of(here)) as machine:
-        yield machine
-
-
-def taken(machine: Machine, *, ends: bool = False) -> SnapshotKept | MvmnixError:
-    """Take a snapshot, and wait for it."""
-    outcome: list[SnapshotKept | MvmnixError] = []
-    machine.start_snapshot(outcome.append, ends=ends)
-    while not outcome:
-        machine.loop.turn()
-    return outcome[0]
-
-
-def kept(machine: Machine, *, ends: bool = False) -> SnapshotKept:
-    """The same, where it comes to something."""
-    outcome = taken(machine, ends=ends)
-    assert isinstance(outcome, SnapshotKept), outcome
-    return outcome
-
-
-@contextmanager
-def verified(here: House, host: Host, snapshot: SnapshotKept) -> Iterator[tuple[VerifiedSnapshot, KeptSnapshot]]:
-    """A snapshot that passed the gate."""
-    with host.snapshots.open(snapshot.id) as found:
-        facts = host_facts(host.hypervisor, HOST.public, TscClock.start())
-        files = here.world.open(here.path)
-        try:
-            handed = SnapshotSubmission(found.bundle, Submission(found.plan, here.world.evidence, files))
-            result = verify_snapshot(handed, policy=here.world.policy, now=host.clock(), host=facts)
-        finally:
-            for fd in (files.kernel, files.initrd, files.rootfs):
-                os.close(fd)
-        with result:
-            yield result, found
-
-
-@contextmanager
-def restored(here: House, snapshot: SnapshotKept, host: Host | None = None) -> Iterator[Machine]:
-    host = host or host_of(here)
-    with verified(here, host, snapshot) as (result, found), restore_machine(result, found, host) as machine:
-        yield machine
+NETWORK = Network(parse_rules(["https://api.example.com"], []))
 
 
 def kinds(here: House) -> list[tuple[RecordKind, str | None]]:
     return [(record.kind, record.machine) for record in here.log()]
-
-
-def say(machine: Machine, *argv: str) -> int:
-    return machine.exec(argv, environment={}, stdout=nowhere, stderr=nowhere).exit_code
 
 
 def test_a_machine_goes_on_after_its_snapshot_and_another_one_from_it(here: House) -> None:
@@ -341,3 +284,34 @@ def test_a_machine_whose_plan_grants_none_has_no_memory_in_a_file(here: House) -
         files = machine._guest.files
         assert files is not None
         assert os.fstat(files.memory).st_size == here.world.image.memory_mib << 20
+
+
+@pytest.fixture
+def played(here: House, monkeypatch: pytest.MonkeyPatch) -> list[PlayedNetwork]:
+    """An image whose machines may be in a network, and the networks of those that start."""
+    here.world.change_manifest(lambda value: value.update(network=True))
+    here.world.sign_provenance()
+    return PlayedNetwork.play(monkeypatch)
+
+
+def test_one_that_goes_on_from_a_snapshot_has_a_network_of_its_own(here: House, played: list[PlayedNetwork]) -> None:
+    with running(here, network=NETWORK) as machine:
+        snapshot = kept(machine)
+    watched = list[bool]()
+    PlayedNetwork.when_watched = lambda it: watched.append("start" in it.calls)
+    with restored(here, snapshot) as other:
+        first, second = played
+        assert (first.calls[-1], second.calls) == ("close", ["start"])
+        assert say(other, "/bin/echo") == 0
+    assert watched == [True]
+    assert second.calls[-1] == "close"
+
+
+def test_without_its_network_none_goes_on(here: House, played: list[PlayedNetwork]) -> None:
+    with running(here, network=NETWORK) as machine:
+        snapshot = kept(machine)
+    PlayedNetwork.broken = True
+    with pytest.raises(MvmnixError, match="no process can be started"), restored(here, snapshot):
+        pass
+    assert {*played[1].calls} == {"start", "close"}
+    assert here.log()[-1].kind is RecordKind.END

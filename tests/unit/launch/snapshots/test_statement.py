@@ -237,7 +237,7 @@ def granted(world: World, **changes: Any) -> str:
             },
             "",
         ),
-        ({"network": Network(parse_rules(["https://example.org"], []))}, "connections"),
+        ({"network": Network(parse_rules(["https://example.org"], []))}, ""),
         ({"verbs": frozenset({Verb.EXEC, Verb.STREAM}), "ports": (80,)}, "ports"),
     ],
 )
