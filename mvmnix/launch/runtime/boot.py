@@ -151,6 +151,8 @@ class Boot:
         Its network, which is a new one, serves it before that.
         """
         self._observations.hello = self._wait_begun()
+        if self._guest.network is not None:
+            self._watchdog.forget_stalls()  # its commands stand still while we wait for its gateway
         self._guest.wait_network()
         done, channel = list[None](), self._guest.channel
         channel.start_thaw(thaw, lambda: done.append(None))

@@ -1,5 +1,6 @@
 """The network of a machine, its processes played by the test."""
 
+import socket
 from collections.abc import Callable
 from typing import ClassVar, override
 
@@ -19,12 +20,14 @@ class PlayedNetwork(MachineNetwork):
     """One that has no process: the test tells what its gateway would."""
 
     made: ClassVar[list["PlayedNetwork"]]
-    #: What is done once it is watched, by the loop; and whether its processes can't be started.
+    #: What is done once it is watched, by the loop; seconds after which it serves; whether its processes can't start.
     when_watched: ClassVar[Callable[["PlayedNetwork"], None]] = lambda _: None
+    late: ClassVar[float] = 0.0
     broken: ClassVar[bool] = False
 
     def __init__(self, _network: Network, _jail: object) -> None:
-        self._starting, self._processes = set(), ()
+        self._processes = ()
+        self._starting = {socket.socket()} if self.late else set()
         self.calls: list[str] = []
         self.made.append(self)
 
@@ -33,7 +36,7 @@ class PlayedNetwork(MachineNetwork):
         """Stand for the networks of machines that start from now on, and return them as they are made."""
         cls.made = []
         cls.when_watched = lambda _: None
-        cls.broken = False
+        cls.late, cls.broken = 0.0, False
         monkeypatch.setattr(start, "MachineNetwork", cls)
         return cls.made
 
@@ -51,7 +54,13 @@ class PlayedNetwork(MachineNetwork):
     @override
     def watch(self, loop: Loop, told: Callable[[NetworkEvent], None], ended: Callable[[], None]) -> None:
         self.told, self.ended = told, ended
+        loop.after(self.late, self._serve)
         loop.after(QUIET, lambda: type(self).when_watched(self))
+
+    def _serve(self) -> None:
+        for end in self._starting:
+            end.close()
+        self._starting.clear()
 
     @property
     @override

@@ -297,14 +297,20 @@ def played(here: House, monkeypatch: pytest.MonkeyPatch) -> list[PlayedNetwork]:
 def test_one_that_goes_on_from_a_snapshot_has_a_network_of_its_own(here: House, played: list[PlayedNetwork]) -> None:
     with running(here, network=NETWORK) as machine:
         snapshot = kept(machine)
-    watched = list[bool]()
-    PlayedNetwork.when_watched = lambda it: watched.append("start" in it.calls)
     with restored(here, snapshot) as other:
         first, second = played
         assert (first.calls[-1], second.calls) == ("close", ["start"])
         assert say(other, "/bin/echo") == 0
-    assert watched == [True]
     assert second.calls[-1] == "close"
+
+
+def test_one_that_waits_for_its_network_has_not_stalled(here: House, played: list[PlayedNetwork]) -> None:
+    with running(here, network=NETWORK) as machine:
+        snapshot = kept(machine)
+    PlayedNetwork.late = 10 * SHORT
+    with restored(here, snapshot) as other:
+        assert say(other, "/bin/echo") == 0
+    assert len(played) == 2
 
 
 def test_without_its_network_none_goes_on(here: House, played: list[PlayedNetwork]) -> None:
