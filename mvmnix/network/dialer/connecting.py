@@ -3,7 +3,7 @@
 1. Each address gets a moment in the caller's own thread: most answer within one.
 2. One that doesn't is waited for by a thread for all of them, so many seconds; then the next address has its turn.
 
-No more wait at a time than there may be connections; the caller's thread waits itself for what is beyond that.
+So many wait at a time; the caller's thread waits itself for what is beyond that.
 """
 
 import select
@@ -19,8 +19,9 @@ from mvmnix.network.sockets import set_options
 _SECONDS: Final = 10.0
 _MOMENT: Final = 0.05
 _ADDRESSES: Final = 6
-#: How many are waited for, and the seconds between two looks at whose time is over.
-_WAITING: Final = 1024
+#: How many are waited for, each with a descriptor (host/setup.py has what there are), and the seconds between two looks
+#: at whose time is over.
+_WAITING: Final = 256
 _TICK: Final = 0.5
 #: Is told the address that answered and a connection to it, which doesn't block; or None.
 type Connected = Callable[[tuple[str, socket.socket] | None], None]

@@ -1,6 +1,6 @@
 """Answers a guest's questions of DNS, over UDP and TCP, from the plan's rules (resolver.py); asks no other server.
 
-1. A name that the rules resolve has one synthetic address, for the machine's life, and that of its snapshots.
+1. A name that the rules resolve has one synthetic address, for the machine's life.
 2. Questions are bounded in a time: a guest that asks for more gets no answer.
 3. Of each name the first answer and the first refusal is an event, up to a bound for each of both. What is beyond it,
    and that there were too many questions, is an event without a name, one in a second.
@@ -26,14 +26,19 @@ MOST_NAMES: Final = 16_384
 
 
 class SyntheticAddresses:
-    """Gives each name an address of the network for names of the same ports, once it is asked for.
+    """Gives each name an address of the network for names of the same ports.
 
-    Which one it is depends on the name, and not on what was asked before: a program that goes on from a snapshot finds
-    behind an address that it was told there the same name, or none yet. Only of two names whose hashes fall together
-    the second one has the next free address.
+    The names that rules have in full have theirs from the beginning, the same in each machine of a plan: so a program
+    that goes on from a snapshot finds the same name behind it. A name that a wildcard allows has one once it is asked
+    for, by its hash. Where that is taken it has the next free one, which depends on what was asked before.
     """
 
-    def __init__(self, networks: Mapping[frozenset[int], IPv4Network], most: int = MOST_NAMES) -> None:
+    def __init__(
+        self,
+        networks: Mapping[frozenset[int], IPv4Network],
+        names: Mapping[str, frozenset[int]],
+        most: int = MOST_NAMES,
+    ) -> None:
         self._most = most
         self._places = {
             ports: range(_FIRST + int(it.network_address), int(it.broadcast_address)) for ports, it in networks.items()
@@ -41,6 +46,8 @@ class SyntheticAddresses:
         self._given = dict.fromkeys(networks, 0)
         self._by_name: dict[str, IPv4Address] = {}
         self._by_address: dict[IPv4Address, str] = {}
+        for name, ports in names.items():
+            self.address_of(name, ports)
 
     def address_of(self, name: str, ports: frozenset[int]) -> IPv4Address | None:
         """The address of a name that is allowed at these ports; None where there are no more."""
@@ -59,7 +66,7 @@ class SyntheticAddresses:
         return found
 
     def name_of(self, address: IPv4Address) -> str | None:
-        """The name that has this address; None where none was asked for."""
+        """The name that has this address; None where none has it."""
         return self._by_address.get(address)
 
     def __contains__(self, address: IPv4Address) -> bool:

@@ -170,7 +170,7 @@ class Gateway:
         self._rules = Rules(network)
         self._tls = lru_cache(_KNOWN)(self._rules.tls)
         self._sockets = sockets
-        self._names = SyntheticAddresses(self._rules.synthetic_networks)
+        self._names = SyntheticAddresses(self._rules.synthetic_networks, self._rules.exact_names)
         self._ended: asyncio.Event = asyncio.Event()
         self._events = Events(sockets.events, self._ended.set)
         self._dialer = DialerClient(sockets.dialer, self._ended.set, self._tell_dropped)

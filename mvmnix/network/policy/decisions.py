@@ -164,6 +164,12 @@ class Rules:
         networks = SYNTHETIC.subnets(prefixlen_diff=bits)
         return dict(zip(sorted(found, key=sorted), networks, strict=False))
 
+    @cached_property
+    def exact_names(self) -> Mapping[str, frozenset[int]]:
+        """Names that rules have in full, in alphabetical order, and the ports at which they may be connected to."""
+        hosts = sorted(host for host in self._by_host if "*" not in host and not host_kind(host).is_literal)
+        return {host: ports for host in hosts if (ports := self._ports(host))}
+
     def names(self, name: str, port: int) -> tuple[NetworkRule, ...] | Verdict:
         """The rules of which one may allow a connection to a name's port, the most specific host first, or a refusal.
 

@@ -47,7 +47,7 @@ def addresses(names: SyntheticAddresses, asked: Sequence[str]) -> dict[str, IPv4
 
 
 def test_each_name_has_one_address_for_good() -> None:
-    names = SyntheticAddresses({WEB: IPv4Network("198.18.0.0/29"), MAIL: IPv4Network("198.18.0.8/29")})
+    names = SyntheticAddresses({WEB: IPv4Network("198.18.0.0/29"), MAIL: IPv4Network("198.18.0.8/29")}, {})
     found = addresses(names, NAMES)
     assert {*map(str, found.values())} == {*(f"198.18.0.{number}" for number in range(2, 7)), "None"}
     assert addresses(names, NAMES) == found
@@ -57,14 +57,25 @@ def test_each_name_has_one_address_for_good() -> None:
     assert names.name_of(IPv4Network("198.18.0.0/29")[7]) is None
 
 
-def test_which_address_a_name_has_does_not_depend_on_what_was_asked_before() -> None:
+def test_names_that_rules_have_in_full_have_the_same_addresses_whatever_was_asked_before() -> None:
     """So a guest that goes on from a snapshot reaches no other name by an address that it was told there."""
-    one, other = (SyntheticAddresses({WEB: IPv4Network("198.18.0.0/16")}) for _ in range(2))
+    networks = {WEB: IPv4Network("198.18.0.0/26")}
+    one, other = (SyntheticAddresses(networks, dict.fromkeys(NAMES, WEB)) for _ in range(2))
+    many = [f"{number}.example.com" for number in range(40)]
+    addresses(one, many)
+    found = addresses(one, NAMES)
+    assert {other.name_of(it): it for it in found.values() if it is not None} == found
+    addresses(other, many[::-1])
+    assert addresses(other, NAMES) == found
+
+
+def test_a_name_of_a_wildcard_has_an_address_by_its_hash() -> None:
+    one, other = (SyntheticAddresses({WEB: IPv4Network("198.18.0.0/16")}, {}) for _ in range(2))
     assert addresses(one, NAMES) == addresses(other, NAMES[::-1])
 
 
 def test_two_names_whose_hashes_fall_together_have_two_addresses() -> None:
-    names = SyntheticAddresses({WEB: IPv4Network("198.18.0.0/26")})
+    names = SyntheticAddresses({WEB: IPv4Network("198.18.0.0/26")}, {})
     many = [f"{number}.example.com" for number in range(61)]
     assert len({*addresses(names, many).values()}) == 61
     assert names.address_of("another.example.com", WEB) is None

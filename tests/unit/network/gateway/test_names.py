@@ -40,7 +40,7 @@ class Asking:
     def __post_init__(self) -> None:
         rules = Rules(Network(parse_rules(self.allow, self.deny)))
         self.server = NameServer(
-            rules, SyntheticAddresses(rules.synthetic_networks, self.most), self._tell, lambda: self.now
+            rules, SyntheticAddresses(rules.synthetic_networks, {}, self.most), self._tell, lambda: self.now
         )
 
     def _tell(self, event: NetworkEvent) -> None:
