@@ -224,10 +224,11 @@ class RunObservations:
         """The same ends of the command's outputs; what comes is kept in the machine's directory, until it has ended.
 
         Where a caller is `attached` and the guest has secrets, nothing is kept unless the plan says how much: a secret
-        that is printed goes to the caller alone.
+        that is printed goes to the caller alone. Nor is what a guest prints that goes on from a snapshot, for it may
+        have begun so.
         """
         kib = self.plan.plan.limits.output_kib
-        if kib is None and attached and self.plan.plan.secrets:
+        if kib is None and (attached or self.snapshot is not None) and self.plan.plan.secrets:
             kib = 0
         self.output = log = self.output or self.home.output(kib)
         return kept_sink(stdout, log.keep(Output.STDOUT)), kept_sink(stderr, log.keep(Output.STDERR))
