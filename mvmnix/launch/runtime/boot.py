@@ -1,6 +1,7 @@
 """Watches one try of a guest to boot, until it is ready; keeps the evidence of one that makes no progress, and ends it.
 
-Before CONFIG is sent a guest holds no secret: then the registers of its processors are part of the evidence. A boot
+Before CONFIG is sent a guest holds no secret: then the registers of its processors are part of the evidence; those of
+one that goes on from a snapshot never are. A boot
 that has come to nothing can be begun once more as long as its guest holds none: where the plan has none, also then.
 """
 
@@ -63,7 +64,7 @@ class Boot:
         self._guest = guest
         self._number = number
         self._end = end
-        self._configuring = self._ready = False
+        self._configuring = self._ready = self._is_over = False
         #: Whether a panic before READY makes it one that came to nothing.
         self.reboots_panic = False
         self._began = time.monotonic()
@@ -138,29 +139,31 @@ class Boot:
         """Wait until the guest has reported, and its root file system is open. Raises ChannelError."""
         self._observations.hello = self._guest.channel.wait_hello(idle=_NO_LIMIT)
         self._guest.channel.ping(idle=_NO_LIMIT)  # answered once the root is open (docs/channel.md)
-        self._watchdog.cancel()
+        self.cancel()
 
     def restores(self) -> None:
         """Wait until the guest goes on from its template, and tell it nothing. Raises ChannelError."""
         self._observations.hello = self._wait_begun()
-        self._watchdog.cancel()
+        self.cancel()
 
     def goes_on(self, thaw: Thaw) -> None:
         """Wait until a guest that was saved while it ran is renewed, and its commands go on. Raises ChannelError.
 
         Its network, which is a new one, serves it before that.
         """
+        self._configuring = True  # it was told what it is, and maybe secrets, before it was saved
         self._observations.hello = self._wait_begun()
         if self._guest.network is not None:
             self._watchdog.forget_stalls()  # its commands stand still while we wait for its gateway
         self._guest.wait_network()
         done, channel = list[None](), self._guest.channel
-        channel.start_thaw(thaw, lambda: done.append(None))
+        now = guest_time(self._observations.plan.plan, self._observations.host.clock)
+        channel.start_thaw(replace(thaw, time_ns=now), lambda: done.append(None))
         while not done and channel.failure is None:
             self._observations.host.loop.turn()
         if channel.failure is not None:
             raise channel.failure
-        self._watchdog.cancel()
+        self.cancel()
 
     def _wait_begun(self) -> Hello:
         """Wait until the guest has reported; one that did so before it was saved goes on. Raises ChannelError."""
@@ -183,10 +186,11 @@ class Boot:
         self._guest.channel.configure(replace(config, time_ns=now), idle=_NO_LIMIT)
         self._ready = True
         self._guest.wait_network()
-        self._watchdog.cancel()
+        self.cancel()
 
     def cancel(self) -> None:
-        """Watch no longer."""
+        """Watch no longer; a verdict that is on its way counts no more."""
+        self._is_over = True
         self._watchdog.cancel()
 
     def _look(self) -> Sample:
@@ -215,7 +219,7 @@ class Boot:
 
     def _give_up(self, verdict: StallReason, seen: Sample, answers: Mapping[str, str]) -> None:
         """Keep the evidence and end the guest; but one that has moved on meanwhile had not stalled."""
-        if self._guest.process.ended:
+        if self._guest.process.ended or self._is_over:
             return
         if verdict is StallReason.STALLED and self._guest.progress != seen.progress:
             self._watchdog.look_on()

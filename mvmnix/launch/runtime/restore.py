@@ -80,6 +80,8 @@ def _prepared(
     claim, plan = snapshot.claim, snapshot.plan
     spec = settled(plan, host, tsc)
     if not may_be_saved(plan, spec):
+        if spec.kvm is not None:
+            os.close(spec.kvm)
         why, hint = "a machine here would run under KVM", "start one that boots"
         raise refuse(ReasonCode.SNAPSHOT_FORBIDDEN, f"the snapshot {claim.id}", why, hint)
     memory, data = host.snapshots.restore_memory(kept, claim)

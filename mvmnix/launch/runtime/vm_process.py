@@ -94,18 +94,17 @@ class Preparation:
         self._hypervisor = hypervisor
         self.shares = shares or Shares()
         self._disk, self._template, self._restored, self._files = disk, template, restored, files
-        self.network = network
-        attachment = partial_spec.network if network is None else network.attachment
+        self.network, self._spec = network, partial_spec
         self._sockets = _Sockets.make()
-        self._spec = replace(
-            partial_spec,
-            channel=self._sockets.channel[1].fileno(),
-            console=self._sockets.console[1].fileno(),
-            monitor=self._sockets.monitor[1].fileno(),
-            network=attachment,
-        )
-        self.invocation: Invocation = hypervisor.invocation(self._spec)
         try:
+            self._spec = replace(
+                partial_spec,
+                channel=self._sockets.channel[1].fileno(),
+                console=self._sockets.console[1].fileno(),
+                monitor=self._sockets.monitor[1].fileno(),
+                network=partial_spec.network if network is None else network.attachment,
+            )
+            self.invocation: Invocation = hypervisor.invocation(self._spec)
             self._sandbox = jail.sandbox(hypervisor.files, self._spec, self.invocation)
         except BaseException:
             self._sockets.close(0)

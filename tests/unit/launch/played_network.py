@@ -74,3 +74,4 @@ class PlayedNetwork(MachineNetwork):
     @override
     def close(self, loop: Loop | None = None) -> None:
         self.calls.append("close")
+        self._serve()

@@ -9,19 +9,23 @@ from typing import Any
 import pytest
 
 from mvmnix.audit.record import RecordKind
-from mvmnix.errors import MvmnixError, ReasonCode, RefusedError, UsageError
+from mvmnix.errors import GuestTimeoutError, MvmnixError, ReasonCode, RefusedError, UsageError, refuse
+from mvmnix.launch.agent.client import Channel
+from mvmnix.launch.agent.frames import Thaw
 from mvmnix.launch.control.messages import Exec, SnapshotKept
 from mvmnix.launch.runtime.finalize import MachineFailedError
 from mvmnix.launch.runtime.restore import restore_machine
 from mvmnix.launch.runtime.start import start_machine
+from mvmnix.launch.runtime.vm_process import Guest
 from mvmnix.launch.snapshots.store import Writer
 from mvmnix.machines.ending import EndReason
 from mvmnix.model import Verb
 from mvmnix.plan.network import Network, parse_rules
 from mvmnix.plan.plan import Use
 from mvmnix.plan.secret_reference import SecretReference, SecretTarget
+from mvmnix.vmm.port import NetworkAttachment
 from tests.descriptors import nothing_left_open
-from tests.patience import SHORT
+from tests.patience import EVENT_PATIENCE, SHORT
 from tests.unit.launch.fake_hypervisor import Scenario
 from tests.unit.launch.house import House, nowhere
 from tests.unit.launch.played_network import PlayedNetwork
@@ -154,6 +158,17 @@ def test_a_guest_that_knows_a_secret_is_saved_where_the_plan_says_so(here: House
         again = kept(other)
         with restored(here, again) as third:
             assert say(third, "/bin/echo") == 0
+
+
+def test_what_it_prints_is_not_kept_in_the_clear_once_it_goes_on(here: House, told: dict[str, Any]) -> None:
+    """Its run may have been an attached one, of which nothing was kept either."""
+    with running(here, **told) as machine:
+        snapshot = kept(machine)
+    with restored(here, snapshot) as other:
+        stdout, _ = other._observations.keep_outputs(nowhere, nowhere, attached=False)
+        stdout(b"the first one")
+    directory = here.path / "machines" / other.id
+    assert [path for path in directory.iterdir() if b"the first one" in path.read_bytes()] == []
 
 
 @pytest.mark.parametrize(
@@ -304,13 +319,79 @@ def test_one_that_goes_on_from_a_snapshot_has_a_network_of_its_own(here: House, 
     assert second.calls[-1] == "close"
 
 
-def test_one_that_waits_for_its_network_has_not_stalled(here: House, played: list[PlayedNetwork]) -> None:
+def test_its_commands_go_on_once_its_network_serves_and_not_before(
+    here: House, played: list[PlayedNetwork], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However long it takes: that is no stall."""
     with running(here, network=NETWORK) as machine:
         snapshot = kept(machine)
     PlayedNetwork.late = 10 * SHORT
+    waiting = list[bool]()
+    thaw = Channel.start_thaw
+
+    def start_thaw(channel: Channel, frame: Thaw, done: Callable[[], None]) -> None:
+        waiting.append(played[-1].is_starting)
+        thaw(channel, frame, done)
+
+    monkeypatch.setattr(Channel, "start_thaw", start_thaw)
     with restored(here, snapshot) as other:
         assert say(other, "/bin/echo") == 0
+    assert waiting == [False]
+
+
+def test_of_one_that_does_not_go_on_no_registers_are_kept(
+    here: House, played: list[PlayedNetwork], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They may hold what it was told before it was saved."""
+    with running(here, network=NETWORK) as machine:
+        snapshot = kept(machine)
+    PlayedNetwork.late = 1000.0
+    monkeypatch.setattr("mvmnix.vmm.boot_watchdog._WALL_FACTOR", 2 / EVENT_PATIENCE)
+    with pytest.raises(GuestTimeoutError), restored(here, snapshot):
+        pass
+    (found,) = here.path.glob("machines/*/diagnosis-1.txt")
+    evidence = found.read_bytes()
+    assert b"CONFIG was sent: True" in evidence
+    assert b"info lapic" in evidence
+    assert b"registers" not in evidence
+    assert "close" in played[1].calls
+
+
+def test_a_verdict_that_comes_once_it_has_gone_on_ends_nothing(
+    here: House, played: list[PlayedNetwork], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The hypervisor is asked how its guest stands, which goes on before the answer is there."""
+    with running(here, network=NETWORK) as machine:
+        snapshot = kept(machine)
+    PlayedNetwork.late = 10 * SHORT
+    asked = list[Callable[[dict[str, str]], None]]()
+    monkeypatch.setattr("mvmnix.vmm.boot_watchdog._WALL_FACTOR", 0.0)
+    monkeypatch.setattr(Guest, "examine", lambda _, answered, *, registers: asked.append(answered))
+    with restored(here, snapshot) as other:
+        assert len(asked) == 1
+        asked[0]({})
+        assert say(other, "/bin/echo") == 0
     assert len(played) == 2
+    assert not list(here.path.glob("machines/*/diagnosis-*"))
+
+
+def test_a_network_that_can_not_be_had_leaves_nothing_open(
+    here: House, played: list[PlayedNetwork], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unavailable(_: PlayedNetwork) -> NetworkAttachment:
+        raise refuse(ReasonCode.NETWORK_UNAVAILABLE, "the network", "no namespace", "none")
+
+    with running(here, network=NETWORK) as machine:
+        snapshot = kept(machine)
+    with restored(here, snapshot):
+        pass  # the first one loads what stays
+    monkeypatch.setattr(PlayedNetwork, "attachment", property(unavailable))
+    host = host_of(here)
+    with nothing_left_open(), pytest.raises(RefusedError) as refused, restored(here, snapshot, host):
+        pass
+    assert refused.value.codes == (ReasonCode.NETWORK_UNAVAILABLE,)
+    assert {*played[-1].calls} == {"close"}
+    assert here.log()[-1].kind is RecordKind.REFUSAL
 
 
 def test_without_its_network_none_goes_on(here: House, played: list[PlayedNetwork]) -> None:
