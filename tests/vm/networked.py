@@ -41,7 +41,6 @@ FLAKE = """{
     packages.x86_64-linux.default = mvmnix.lib.mkGuest {
       name = "connected";
       network = true;
-      verbs = [ "exec" "snapshot" ];
       systemCalls = "namespaces";
       links."/etc/resolv.conf" = "/run/systemd/resolve/stub-resolv.conf";
     };

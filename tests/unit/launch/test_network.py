@@ -45,7 +45,7 @@ def test_the_log_has_the_digest_of_the_network_and_what_is_acknowledged(
     here: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     network = Network(parse_rules(["https://*,acknowledge=all-hosts"], ["example.org"]))
-    monkeypatch.setattr("mvmnix.launch.runtime.start._network", lambda _plan, _host: None)
+    monkeypatch.setattr("mvmnix.launch.runtime.start.machine_network", lambda _plan, _host: None)
     with here.plan(network=network) as plan, start_machine(plan, here.host()):
         pass
     begin = here.log()[0]
