@@ -1,10 +1,11 @@
 """Watches one try of a guest to boot, until it is ready; keeps the evidence of one that makes no progress, and ends it.
 
 Before CONFIG is sent a guest holds no secret: then the registers of its processors are part of the evidence; those of
-one that goes on from a snapshot never are. A boot
-that has come to nothing can be begun once more as long as its guest holds none: where the plan has none, also then.
+one that goes on from a snapshot never are. A boot that has come to nothing can be begun once more as long as its guest
+holds none: where the plan has none, also then.
 """
 
+import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -13,7 +14,7 @@ from typing import Final, Self
 
 from mvmnix.launch.agent.encoding import ChannelClosedError, ChannelError
 from mvmnix.launch.agent.frames import Hello, Thaw
-from mvmnix.launch.agent.requests import GuestConfig
+from mvmnix.launch.agent.requests import ENTROPY_BYTES, GuestConfig
 from mvmnix.launch.runtime.finalize import RunObservations
 from mvmnix.launch.runtime.guest_clock import guest_time
 from mvmnix.launch.runtime.vm_process import Guest
@@ -146,10 +147,10 @@ class Boot:
         self._observations.hello = self._wait_begun()
         self.cancel()
 
-    def goes_on(self, thaw: Thaw) -> None:
+    def goes_on(self, hostname: str) -> None:
         """Wait until a guest that was saved while it ran is renewed, and its commands go on. Raises ChannelError.
 
-        Its network, which is a new one, serves it before that.
+        `hostname` is its name from now on. Its network, which is a new one, serves it before that.
         """
         self._configuring = True  # it was told what it is, and maybe secrets, before it was saved
         self._observations.hello = self._wait_begun()
@@ -158,7 +159,8 @@ class Boot:
         self._guest.wait_network()
         done, channel = list[None](), self._guest.channel
         now = guest_time(self._observations.plan.plan, self._observations.host.clock)
-        channel.start_thaw(replace(thaw, time_ns=now), lambda: done.append(None))
+        thaw = Thaw(is_renewed=True, time_ns=now, entropy=os.urandom(ENTROPY_BYTES), hostname=hostname)
+        channel.start_thaw(thaw, lambda: done.append(None))
         while not done and channel.failure is None:
             self._observations.host.loop.turn()
         if channel.failure is not None:

@@ -12,7 +12,7 @@ from mvmnix.errors import MvmnixError, RefusedError, UsageError
 from mvmnix.launch.agent.commands import Command
 from mvmnix.launch.agent.encoding import ChannelError, ChannelProtocolError, GuestFailedError, MountPointError
 from mvmnix.launch.agent.endpoints import Sink, Stdin
-from mvmnix.launch.agent.frames import Hello, Thaw
+from mvmnix.launch.agent.frames import Hello
 from mvmnix.launch.agent.requests import ExecRequest, GuestConfig
 from mvmnix.launch.control.authorize import guest_request, logged_call, needed_verb, require_verb
 from mvmnix.launch.control.messages import GuestCall
@@ -114,10 +114,10 @@ class Machine:
             self._config = config.without_secrets()
         self._begin_to_run()
 
-    def go_on(self, config: GuestConfig, thaw: Thaw) -> None:
+    def go_on(self, config: GuestConfig) -> None:
         """Have a guest that was saved while it ran go on; called by `restore_machine`, once. Raises as `boot` does."""
         with self._talking():
-            Boot.begin(self._observations, self._guest, self._break_off, self._timers).goes_on(thaw)
+            Boot.begin(self._observations, self._guest, self._break_off, self._timers).goes_on(config.hostname)
             self._config = config
         self._begin_to_run()
 

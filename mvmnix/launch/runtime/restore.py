@@ -12,9 +12,8 @@ from dataclasses import replace
 from typing import Final
 
 from mvmnix.errors import ReasonCode, refuse
-from mvmnix.launch.agent.frames import Thaw
 from mvmnix.launch.agent.port_forward import ServiceFactory
-from mvmnix.launch.agent.requests import ENTROPY_BYTES, GuestConfig
+from mvmnix.launch.agent.requests import GuestConfig
 from mvmnix.launch.gate.snapshot import VerifiedSnapshot
 from mvmnix.launch.runtime.host import Host
 from mvmnix.launch.runtime.machine import Machine
@@ -59,10 +58,7 @@ def restore_machine(snapshot: VerifiedSnapshot, kept: KeptSnapshot, host: Host, 
     observations.secret_versions = versions
     machine = spawned(observations, preparation, _NO_SERVICES)
     with ended_unless_ready(machine, observations):
-        config = named(config, plan, observations.home)
-        entropy = os.urandom(ENTROPY_BYTES)
-        thaw = Thaw(is_renewed=True, time_ns=config.time_ns, entropy=entropy, hostname=config.hostname)
-        machine.go_on(config, thaw)
+        machine.go_on(named(config, plan, observations.home))
     return machine
 
 
