@@ -443,17 +443,21 @@ def test_of_a_plan_for_once_none_is_exported_or_imported(site: Site, tmp_path: P
     assert site.refusal(tmp_path, verify_export).codes == (ReasonCode.SNAPSHOT_FORBIDDEN,)
 
 
+def assert_is_gone_on_from_here_alone(site: Site, directory: Path) -> None:
+    site.verified(directory).close()
+    assert site.refusal(directory, verify_export).codes == (ReasonCode.SNAPSHOT_FORBIDDEN,)
+    site.sign(key=ELSEWHERE)
+    with pytest.raises(RefusedError) as caught:
+        site.imported(directory)
+    assert caught.value.codes == (ReasonCode.SNAPSHOT_FORBIDDEN,)
+
+
 def test_one_with_secrets_is_gone_on_from_here_alone(site: Site, tmp_path: Path) -> None:
     secret = SecretReference.parse("A=env:X", SecretTarget.FILE)
     taking(site)
     site.grant(secrets=(secret,), snapshot_with_secrets=True)
     site.sign(key=HOST, policy=site.world.policy.digest, secrets=("a",))
-    site.verified(tmp_path).close()
-    assert site.refusal(tmp_path, verify_export).codes == (ReasonCode.SNAPSHOT_FORBIDDEN,)
-    site.sign(key=ELSEWHERE)
-    with pytest.raises(RefusedError) as caught:
-        site.imported(tmp_path)
-    assert caught.value.codes == (ReasonCode.SNAPSHOT_FORBIDDEN,)
+    assert_is_gone_on_from_here_alone(site, tmp_path)
 
 
 def imported(it: Site) -> None:
@@ -465,12 +469,7 @@ def imported(it: Site) -> None:
 
 def test_an_imported_one_is_gone_on_from_and_not_handed_on(site: Site, tmp_path: Path) -> None:
     imported(site)
-    site.verified(tmp_path).close()
-    assert site.refusal(tmp_path, verify_export).codes == (ReasonCode.SNAPSHOT_FORBIDDEN,)
-    site.sign(key=ELSEWHERE)
-    with pytest.raises(RefusedError) as caught:
-        site.imported(tmp_path)
-    assert caught.value.codes == (ReasonCode.SNAPSHOT_FORBIDDEN,)
+    assert_is_gone_on_from_here_alone(site, tmp_path)
 
 
 UNTRUSTED: dict[str, tuple[ReasonCode, Change]] = {

@@ -309,9 +309,16 @@ def played(here: House, monkeypatch: pytest.MonkeyPatch) -> list[PlayedNetwork]:
     return PlayedNetwork.play(monkeypatch)
 
 
-def test_one_that_goes_on_from_a_snapshot_has_a_network_of_its_own(here: House, played: list[PlayedNetwork]) -> None:
+@pytest.fixture
+def snapshot(here: House, played: list[PlayedNetwork]) -> SnapshotKept:
+    """One of a machine with a network, the first of those that are played."""
     with running(here, network=NETWORK) as machine:
-        snapshot = kept(machine)
+        return kept(machine)
+
+
+def test_one_that_goes_on_from_a_snapshot_has_a_network_of_its_own(
+    here: House, played: list[PlayedNetwork], snapshot: SnapshotKept
+) -> None:
     with restored(here, snapshot) as other:
         first, second = played
         assert (first.calls[-1], second.calls) == ("close", ["start"])
@@ -320,11 +327,9 @@ def test_one_that_goes_on_from_a_snapshot_has_a_network_of_its_own(here: House, 
 
 
 def test_its_commands_go_on_once_its_network_serves_and_not_before(
-    here: House, played: list[PlayedNetwork], monkeypatch: pytest.MonkeyPatch
+    here: House, played: list[PlayedNetwork], snapshot: SnapshotKept, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However long it takes: that is no stall."""
-    with running(here, network=NETWORK) as machine:
-        snapshot = kept(machine)
     PlayedNetwork.late = 10 * SHORT
     waiting = list[bool]()
     thaw = Channel.start_thaw
@@ -340,11 +345,9 @@ def test_its_commands_go_on_once_its_network_serves_and_not_before(
 
 
 def test_of_one_that_does_not_go_on_no_registers_are_kept(
-    here: House, played: list[PlayedNetwork], monkeypatch: pytest.MonkeyPatch
+    here: House, played: list[PlayedNetwork], snapshot: SnapshotKept, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """They may hold what it was told before it was saved."""
-    with running(here, network=NETWORK) as machine:
-        snapshot = kept(machine)
     PlayedNetwork.late = 1000.0
     monkeypatch.setattr("mvmnix.vmm.boot_watchdog._WALL_FACTOR", 2 / EVENT_PATIENCE)
     with pytest.raises(GuestTimeoutError), restored(here, snapshot):
@@ -358,11 +361,9 @@ def test_of_one_that_does_not_go_on_no_registers_are_kept(
 
 
 def test_a_verdict_that_comes_once_it_has_gone_on_ends_nothing(
-    here: House, played: list[PlayedNetwork], monkeypatch: pytest.MonkeyPatch
+    here: House, played: list[PlayedNetwork], snapshot: SnapshotKept, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The hypervisor is asked how its guest stands, which goes on before the answer is there."""
-    with running(here, network=NETWORK) as machine:
-        snapshot = kept(machine)
     PlayedNetwork.late = 10 * SHORT
     asked = list[Callable[[dict[str, str]], None]]()
     monkeypatch.setattr("mvmnix.vmm.boot_watchdog._WALL_FACTOR", 0.0)
@@ -376,13 +377,11 @@ def test_a_verdict_that_comes_once_it_has_gone_on_ends_nothing(
 
 
 def test_a_network_that_can_not_be_had_leaves_nothing_open(
-    here: House, played: list[PlayedNetwork], monkeypatch: pytest.MonkeyPatch
+    here: House, played: list[PlayedNetwork], snapshot: SnapshotKept, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def unavailable(_: PlayedNetwork) -> NetworkAttachment:
         raise refuse(ReasonCode.NETWORK_UNAVAILABLE, "the network", "no namespace", "none")
 
-    with running(here, network=NETWORK) as machine:
-        snapshot = kept(machine)
     with restored(here, snapshot):
         pass  # the first one loads what stays
     monkeypatch.setattr(PlayedNetwork, "attachment", property(unavailable))
@@ -394,9 +393,7 @@ def test_a_network_that_can_not_be_had_leaves_nothing_open(
     assert here.log()[-1].kind is RecordKind.REFUSAL
 
 
-def test_without_its_network_none_goes_on(here: House, played: list[PlayedNetwork]) -> None:
-    with running(here, network=NETWORK) as machine:
-        snapshot = kept(machine)
+def test_without_its_network_none_goes_on(here: House, played: list[PlayedNetwork], snapshot: SnapshotKept) -> None:
     PlayedNetwork.broken = True
     with pytest.raises(MvmnixError, match="no process can be started"), restored(here, snapshot):
         pass
