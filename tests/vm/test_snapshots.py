@@ -1,6 +1,7 @@
 """Snapshots of real machines: their guests go on, with files, processes and memory, and as machines of their own."""
 
 import json
+import secrets
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from subprocess import CompletedProcess
@@ -8,6 +9,7 @@ from subprocess import CompletedProcess
 import pytest
 
 from tests.conftest import World
+from tests.leaks import in_files
 from tests.vm.machines import machines, processes_of, states
 
 pytestmark = pytest.mark.vm
@@ -114,3 +116,23 @@ def test_a_plan_that_does_not_grant_it(copied: World, minimal: str, tmp_path: Pa
     assert b"refused [verb-not-granted]" in refused(copied, "snapshot", "create", machine).stderr
     assert inside(copied, machine, "echo it goes on") == "it goes on"
     done(copied, "kill", machine)
+
+
+def test_a_data_disk_goes_on_with_its_machine_and_is_nowhere_in_the_clear(
+    copied: World, minimal: str, tmp_path: Path
+) -> None:
+    word = secrets.token_hex(32)
+    more = ("--data", "16:/data", "--memory", "256")
+    plan = copied.home.signed_plan(tmp_path, *GRANTED, *more, minimal, "--", "/bin/busybox", "sh", "-c", COUNT)
+    machine = done(copied, "launch", "--detach", str(plan))
+    inside(copied, machine, f"for i in $(seq 100); do echo {word}; done > /data/words; sync; sed -n 1p /data/words")
+    snapshot = done(copied, "snapshot", "create", machine)
+    inside(copied, machine, "echo another > /data/words; sync")
+    other = done(copied, "restore", snapshot)
+    assert inside(copied, other, "grep -c . /data/words; sed -n 100p /data/words").split() == ["100", word]
+    inside(copied, other, "dd if=/dev/zero of=/data/more bs=64k count=16 2>/dev/null; sync; echo a third > /data/words")
+    assert inside(copied, machine, "cat /data/words; ls /data").split() == ["another", "words"]
+    (third,) = done(copied, "fork", other, "-n", "1").split()
+    assert inside(copied, third, "cat /data/words; ls /data").split() == ["a", "third", "more", "words"]
+    assert list(in_files({"word": word.encode()}, [copied.home.state], since=0)) == []
+    done(copied, "kill", machine, other, third)

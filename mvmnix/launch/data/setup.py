@@ -1,9 +1,11 @@
 """Makes a data disk for one start: a file without a name, which only ever holds ciphertext, and its key in memory.
 
 When the last descriptor of the file is closed, by whatever end of the machine, the kernel gives its room back. Then
-the key is gone too: it was drawn for this start, and no file has had it. Nothing else writes a LUKS header.
+the key is gone too: it was drawn for this start, and no file has had it but a snapshot's, sealed. Nothing else writes a
+LUKS header.
 """
 
+import errno
 import os
 import secrets
 import struct
@@ -35,6 +37,9 @@ _ACTIVE, _DISABLED = 0x00AC71F3, 0x0000DEAD
 _FIRST, _APART = 8, 504
 _HEAD: Final = struct.Struct(">6sH32s32s32sII20s32sI40s")
 _SLOT: Final = struct.Struct(">II32sII")
+#: Bytes of a header, and of it with its passphrase, which is text.
+_HEADER_BYTES: Final = _FIRST * _SECTOR + _STRIPES * _MASTER_KEY_BYTES
+UNLOCKING_BYTES: Final = _HEADER_BYTES + 2 * _KEY_BYTES
 #: Names nothing here: the disk is not looked up by it.
 _UUID: Final = b"00000000-0000-4000-8000-000000000000"
 
@@ -42,9 +47,9 @@ _UUID: Final = b"00000000-0000-4000-8000-000000000000"
 class PreparedDisk:
     """The descriptors of a data disk, until `release`."""
 
-    def __init__(self, attachment: DataAttachment | PlaceholderDisk) -> None:
-        """Take them over; made by `ready`, or of what stands for a data disk."""
-        self.attachment: DataAttachment | PlaceholderDisk | None = attachment
+    def __init__(self, attachment: DataAttachment | PlaceholderDisk | None) -> None:
+        """Take them over; made by `ready` or `again`, or of what stands for a data disk, or for none."""
+        self.attachment = attachment
 
     @classmethod
     def ready(cls, wanted: DataDisk, directory: Directory) -> Self:
@@ -52,16 +57,32 @@ class PreparedDisk:
 
         From here on this process keeps its memory to itself: the key passes through it.
         """
+        passphrase = secrets.token_hex(_KEY_BYTES).encode()  # QEMU takes it for text
+        return cls.again(wanted.size_mib * _MIB, directory, luks_header(passphrase) + passphrase)
+
+    @classmethod
+    def again(cls, size: int, directory: Directory, unlocking: bytes) -> Self:
+        """A disk of so many bytes that is unlocked as another one is (`unlocking`), for what that held.
+
+        Raises ValueError for what unlocks none, MvmnixError as `ready` does.
+        """
         disable_core_dumps_and_tracing()
-        size = wanted.size_mib * _MIB
+        if len(unlocking) != UNLOCKING_BYTES:
+            raise ValueError(f"a header and its passphrase have {UNLOCKING_BYTES} bytes")
         file = _file(size, directory)
         try:
-            passphrase = secrets.token_hex(_KEY_BYTES).encode()  # QEMU takes it for text
-            header = memfd(luks_header(passphrase), name="data-header")
-            return cls(DataAttachment(file, header, memfd(passphrase, name="data-key"), size))
+            header = memfd(unlocking[:_HEADER_BYTES], name="data-header")
+            return cls(DataAttachment(file, header, memfd(unlocking[_HEADER_BYTES:], name="data-key"), size))
         except BaseException:
             os.close(file)
             raise
+
+    def write(self, at: int, data: bytes) -> None:
+        """Write ciphertext, as it was read from the file of a disk that is unlocked alike. Raises OSError."""
+        if not isinstance(self.attachment, DataAttachment):
+            raise ValueError("what stands for a disk is not written")  # noqa: TRY004 - a wrong call, not a wrong type
+        if os.pwrite(self.attachment.file, data, at) != len(data):
+            raise OSError(errno.EIO, "a data disk takes only a part of what is written to it")
 
     def release(self) -> None:
         """Close what is the hypervisor's, once it has it or will never have it. A second call does nothing."""
@@ -69,6 +90,14 @@ class PreparedDisk:
             for fd in self.attachment.descriptors:
                 os.close(fd)
             self.attachment = None
+
+
+def unlocking(data: DataAttachment) -> bytes:
+    """Return what unlocks a disk: its header and its passphrase. Raises OSError, ValueError where they are no more."""
+    found = os.pread(data.header, _HEADER_BYTES, 0) + os.pread(data.key, 2 * _KEY_BYTES, 0)
+    if len(found) != UNLOCKING_BYTES:
+        raise ValueError("the header of the data disk was cut off")
+    return found
 
 
 def luks_header(passphrase: bytes) -> bytes:

@@ -26,7 +26,7 @@ At last it is held against the plan:
 16. the plan grants the verb `snapshot`, and its machines can have one (launch/snapshots/statement.py, `unfit`);
 17. where the plan starts one machine at most, this one ended with the snapshot.
 
-The sealed file itself is held against the statement when it is opened (launch/snapshots/store.py, `restore_memory`),
+The sealed file itself is held against the statement when it is opened (launch/snapshots/store.py, `unseal`),
 and the versions of its secrets against what the plan's references lead to then (launch/runtime/restore.py).
 
 A snapshot that another host exported takes the same steps when it is imported (`verify_import`), but these. Any
@@ -287,6 +287,7 @@ def step_15_agreement(claim: SnapshotClaim, plan: Plan) -> Iterator[Reason]:
         ("files", _shown(claim.files), _shown(plan.subjects)),
         ("number of processors", claim.vcpus, plan.vcpus),
         ("memory in MiB", claim.memory_mib, plan.memory_mib),
+        ("data disk in MiB", claim.data_mib, 0 if plan.data is None else plan.data.size_mib),
         ("kernel command line", claim.command_line, plan.command_line),
         ("network", claim.network, plan.network is not None),
         ("number of secrets", len(claim.secrets), len(plan.secrets)),

@@ -1,19 +1,21 @@
 """Starts a machine whose guest goes on from a snapshot: the steps of start.py, with another guest.
 
-Of these steps, 1 opens the snapshot's sealed file, which is held against the verified statement before any byte of it
-reaches a hypervisor, and makes a network by the plan's rules; 3 spends what stands for the snapshot where the plan is
-for once; in 5 the hypervisor reads the saved guest; in 6 its network serves, the guest renews its entropy, clock and
-name, and only then lets its commands go on.
+Of these steps, 1 makes a network by the plan's rules, and opens the snapshot's sealed file, which is held against the
+verified statement before any byte of it reaches a hypervisor: memory, data disk, the state of devices; 3 spends what
+stands for the snapshot where the plan is for once; in 5 the hypervisor reads the saved guest; in 6 its network serves,
+the guest renews its entropy, clock and name, and only then lets its commands go on.
 """
 
 import os
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import replace
 from typing import Final
 
 from mvmnix.errors import ReasonCode, refuse
 from mvmnix.launch.agent.port_forward import ServiceFactory
 from mvmnix.launch.agent.requests import GuestConfig
+from mvmnix.launch.data.setup import PreparedDisk
 from mvmnix.launch.gate.snapshot import VerifiedSnapshot
 from mvmnix.launch.runtime.host import Host
 from mvmnix.launch.runtime.machine import Machine
@@ -49,11 +51,7 @@ def restore_machine(snapshot: VerifiedSnapshot, kept: KeptSnapshot, host: Host, 
     plan, tsc = snapshot.plan, TscClock.start()
     host.templates.close()
     with refusals_logged(plan, host):
-        config = guest_config(plan, host, (), ())
-        versions = secret_versions(plan, host, config)
-        _refuse_others(snapshot.claim, versions)
-        config = config.without_secrets()
-        preparation = _prepared(snapshot, kept, host, tsc, config)
+        config, versions, preparation = _prepared(snapshot, kept, host, tsc)
     observations = begun(plan, host, preparation, name, "")
     observations.secret_versions = versions
     machine = spawned(observations, preparation, _NO_SERVICES)
@@ -71,8 +69,9 @@ def _refuse_others(claim: SnapshotClaim, versions: tuple[str, ...]) -> None:
 
 
 def _prepared(
-    snapshot: VerifiedSnapshot, kept: KeptSnapshot, host: Host, tsc: TscClock, config: GuestConfig
-) -> Preparation:
+    snapshot: VerifiedSnapshot, kept: KeptSnapshot, host: Host, tsc: TscClock
+) -> tuple[GuestConfig, tuple[str, ...], Preparation]:
+    """Return what the guest was told, without secrets; the versions of these; and the guest. Nothing is left open."""
     claim, plan = snapshot.claim, snapshot.plan
     spec = settled(plan, host, tsc)
     if not may_be_saved(plan, spec):
@@ -80,16 +79,23 @@ def _prepared(
             os.close(spec.kvm)
         why, hint = "a machine here would run under KVM", "start one that boots"
         raise refuse(ReasonCode.SNAPSHOT_FORBIDDEN, f"the snapshot {claim.id}", why, hint)
-    memory, data = host.snapshots.restore_memory(kept, claim)
-    files, network = SaveFiles(memory), None
-    try:
-        network = machine_network(plan, host)
-        state = guest_memory.sealed_state(data)
+    with ExitStack() as undo:
+        # before anything is unsealed, or any secret is read
+        if (network := machine_network(plan, host)) is not None:
+            undo.callback(network.close)
+        config = guest_config(plan, host, (), ())
+        guest = host.snapshots.unseal(kept, claim, host.machines)
+        disk = guest.disk or PreparedDisk(None)
+        undo.callback(disk.release)
+        files = SaveFiles(guest.memory, disk.attachment)
+        undo.callback(files.close)
+        versions, config = secret_versions(plan, host, config), config.without_secrets()
+        _refuse_others(claim, versions)
+        state = guest_memory.sealed_state(guest.state)
         restored = RestoredGuest(SnapshotOrigin(claim.id, snapshot.digest), state, claim.hello, config)
-        spec = replace(spec, tsc_khz=claim.tsc_khz, memory=files.backend, restored=state, saves=files.state)
-        return Preparation(host.hypervisor, host.jail, spec, network=network, restored=restored, files=files)
-    except BaseException:
-        files.close()
-        if network is not None:
-            network.close()
-        raise
+        spec = replace(spec, tsc_khz=claim.tsc_khz, memory=files.backend, data=disk.attachment)
+        spec = replace(spec, restored=state, saves=files.state)
+        where = (host.hypervisor, host.jail)
+        preparation = Preparation(*where, spec, disk=disk, network=network, restored=restored, files=files)
+        undo.pop_all()
+    return config, versions, preparation

@@ -1,4 +1,4 @@
-"""The memfds that a guest is saved into: its memory, which its hypervisor and this process both see, and a state."""
+"""What a guest is saved into: its memory, which its hypervisor and this process both see, a state, its data disk."""
 
 import os
 from typing import Final, Self
@@ -6,23 +6,29 @@ from typing import Final, Self
 from mvmnix.errors import MvmnixError
 from mvmnix.launch.templates import guest_memory
 from mvmnix.system.descriptors import reopen
-from mvmnix.vmm.port import LARGEST_STATE, MemoryBackend
+from mvmnix.vmm.port import LARGEST_STATE, DataAttachment, MemoryBackend, PlaceholderDisk
 
 _MEMORY, _STATE = "mvmnix-saved-memory", "mvmnix-saved-state"
 _MIB: Final = 1 << 20
 
 
 class SaveFiles:
-    """What a machine has whose guest may be saved, once or again and again; a context manager that owns the memfds.
+    """What a machine has whose guest may be saved, once or again and again; a context manager that owns descriptors.
 
-    `memory` is the guest's. `state` is a descriptor for writing, for the hypervisor.
+    `memory` is the guest's. `state` is a descriptor for writing, for the hypervisor. `disk` is the guest's data disk.
     """
 
-    def __init__(self, memory: int) -> None:
-        """Take over a memfd of the guest's memory that any uid may map. Raises OSError; it is closed then."""
+    def __init__(self, memory: int, disk: DataAttachment | PlaceholderDisk | None = None) -> None:
+        """Take over a memfd of the guest's memory that any uid may map; the disk stays the caller's.
+
+        Raises OSError; the memfd is closed then.
+        """
         self.memory = memory
+        self.disk: DataAttachment | None = None
         self._state = self.state = -1
         try:
+            if isinstance(disk, DataAttachment):
+                self.disk = _to_read(disk)
             self._state = guest_memory.make_shared(0, _STATE)
             self.state = reopen(self._state, os.O_WRONLY)
         except BaseException:
@@ -30,9 +36,9 @@ class SaveFiles:
             raise
 
     @classmethod
-    def empty(cls, memory_mib: int) -> Self:
+    def empty(cls, memory_mib: int, disk: DataAttachment | PlaceholderDisk | None = None) -> Self:
         """Make them for a guest that boots. Raises OSError."""
-        return cls(guest_memory.make_shared(memory_mib * _MIB, _MEMORY))
+        return cls(guest_memory.make_shared(memory_mib * _MIB, _MEMORY), disk)
 
     @property
     def backend(self) -> MemoryBackend:
@@ -60,13 +66,27 @@ class SaveFiles:
 
     def close(self) -> None:
         """Close them. A second call does nothing."""
-        for fd in (self.memory, self._state, self.state):
+        for fd in (self.memory, self._state, self.state, *(self.disk.descriptors if self.disk else ())):
             if fd >= 0:
                 os.close(fd)
         self.memory = self._state = self.state = -1
+        self.disk = None
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _to_read(disk: DataAttachment) -> DataAttachment:
+    """The same disk by descriptors of its own, for reading."""
+    copies = list[int]()
+    try:
+        copies.extend(map(reopen, disk.descriptors))
+        file, header, key = copies
+        return DataAttachment(file, header, key, disk.size)
+    except BaseException:
+        for fd in copies:
+            os.close(fd)
+        raise

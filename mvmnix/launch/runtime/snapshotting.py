@@ -6,8 +6,8 @@ The steps, which the code repeats by number:
    agent can freeze commands. Otherwise that is refused.
 2. The guest freezes its commands, and says that they stand. One that can't in that time goes on as it was.
 3. The hypervisor saves the guest, which stands still from then on: the state of its devices is in one memfd, its memory
-   in another one.
-4. Both are sealed, a portion at each turn of the loop.
+   in another one, its data disk in the file that it always is in.
+4. All are sealed, a portion at each turn of the loop.
 5. What they are is signed; that is in the log; then the snapshot takes its name.
 6. The guest goes on, is renewed, and lets its commands go on; or the machine ends, where that was asked for.
 
@@ -157,7 +157,8 @@ class Snapshotting:
         try:
             state = self._files.read_state()
             self._writer = writer = self._observations.host.snapshots.begin(snapshot)
-            self._seal(snapshot, state, writer, writer.seal(state, self._files.memory))
+            memory, size = self._files.memory, self._observations.plan.plan.memory_mib << 20
+            self._seal(snapshot, state, writer, writer.seal(state, memory, size, self._files.disk))
         except (MvmnixError, OSError, ValueError) as error:
             self._fail(error)
 
@@ -211,6 +212,7 @@ class Snapshotting:
             files=plan.subjects,
             vcpus=plan.vcpus,
             memory_mib=plan.memory_mib,
+            data_mib=0 if plan.data is None else plan.data.size_mib,
             command_line=plan.command_line,
             additions=observations.invocation.additions,
             tsc_khz=told_khz(observations.invocation),

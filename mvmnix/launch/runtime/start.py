@@ -116,11 +116,11 @@ def start_machine(
         raise UsageError(why, hint="see mvm warm --help and mvm pool --help")
     tsc = TscClock.start()
     with refusals_logged(plan, host):  # 1
-        config, preparation = _prepared(plan, host, services, tsc, waiting=waiting)
+        config, versions, preparation = _prepared(plan, host, services, tsc, waiting=waiting)
     observations = begun(plan, host, preparation, name, created)  # 2, 3, 4
+    observations.secret_versions = versions
     machine = spawned(observations, preparation, services)  # 5
     with ended_unless_ready(machine, observations):
-        observations.secret_versions = secret_versions(plan, host, config)
         another = partial(_another, observations, services)
         machine.boot(named(config, plan, observations.home), another, reboots_panic=reboots_panic)  # 6
     return machine
@@ -308,9 +308,8 @@ def guest_config(plan: VerifiedPlan, host: Host, services: Collection[int], moun
 
 def secret_versions(plan: VerifiedPlan, host: Host, config: GuestConfig) -> tuple[str, ...]:
     """Return the versions of what the guest is told in confidence, where snapshots may have it; none otherwise."""
-    if not plan.plan.snapshot_with_secrets:
-        return ()
-    return host.snapshots.secret_versions(plan.digest, config.secrets)
+    is_kept = plan.plan.snapshot_with_secrets
+    return host.snapshots.secret_versions(plan.digest, config.secrets) if is_kept else ()
 
 
 def _prepared(
@@ -321,8 +320,8 @@ def _prepared(
     *,
     waiting: WaitingMachine | None = None,
     is_cold: bool = False,
-) -> tuple[GuestConfig, Prepared]:
-    """Step 1. Raises RefusedError, MvmnixError; nothing is left open then. With `is_cold` no template is looked for."""
+) -> tuple[GuestConfig, tuple[str, ...], Prepared]:
+    """Step 1; also the versions of secrets. Raises as `start_machine` does. With `is_cold` it boots."""
     wanted = plan.plan
     limit, opener = wanted.limits.shared_bytes, host.means.open_shares
     given = ShareContext(host.jail, wanted.memory_mib, wanted.workload.user, host.own, limit, opener)
@@ -331,17 +330,18 @@ def _prepared(
         # before any secret is read
         network = machine_network(plan, host)
         config = guest_config(plan, host, services, shares.mounts)
+        versions = secret_versions(plan, host, config)
         disk = PreparedDisk.ready(wanted.data, host.machines) if wanted.data else None
         spec = settled(plan, host, tsc)
         spec = _with_disks(spec, tsc.khz(), shares, disk)
         if may_be_saved(plan, spec):
-            files = SaveFiles.empty(wanted.memory_mib)
+            files = SaveFiles.empty(wanted.memory_mib, spec.data)
             spec = replace(spec, memory=files.backend, saves=files.state)
         if waiting is not None and (claimed := _claimed(waiting, plan, host, spec)) is not None:
-            return config, claimed
+            return config, versions, claimed
         timed, template = _warmed(plan, host, spec, files, is_cold=is_cold)
-        where = (host.hypervisor, host.jail)
-        return config, Preparation(*where, timed, shares, disk, network=network, template=template, files=files)
+        prepared = partial(Preparation, host.hypervisor, host.jail, timed, shares, disk)
+        return config, versions, prepared(network=network, template=template, files=files)
     except BaseException:
         shares.close()
         if files is not None:
@@ -489,9 +489,9 @@ def _another(observations: RunObservations, services: Mapping[int, ServiceFactor
     plan, host, tsc = observations.plan, observations.host, TscClock.start()
     _forget_template(observations)
     with refusals_logged(plan, host):
-        config, preparation = _prepared(plan, host, services, tsc, is_cold=True)  # 1
+        config, versions, preparation = _prepared(plan, host, services, tsc, is_cold=True)  # 1
+    observations.secret_versions = versions
     try:
-        observations.secret_versions = secret_versions(plan, host, config)
         observations.record_restart(preparation.invocation, preparation.acceleration)  # 4
     except BaseException:
         preparation.discard()

@@ -14,6 +14,7 @@ from mvmnix.formats import strict
 from mvmnix.launch.agent.frames import MAX_TEXT, Hello
 from mvmnix.machines.receipt import HostFile, additions_value, read_additions
 from mvmnix.plan.backend import Backend
+from mvmnix.plan.data_disk import MOST_MIB as MOST_DATA_MIB
 from mvmnix.plan.fields import LEAST_MIB, MOST_MIB, MOST_VCPUS
 from mvmnix.plan.kernel_command_line import LONGEST, Addition
 from mvmnix.plan.plan import Accelerator, Plan
@@ -46,7 +47,8 @@ class SnapshotClaim:
     `id` is the snapshot's own, `machine` that of the machine it was taken of; `parent` is the snapshot from which this
     machine was restored, "" for one that booted. `created` is in whole seconds. `plan` is the digest of the plan's
     bundle, `policy` that of the trust policy's bytes. `manifest`, `image` and `files` are the image's: files as the
-    plan's subjects name them. `command_line` is the plan's, `additions` are what the hypervisor added to it. `tsc_khz`
+    plan's subjects name them. `data_mib` is the size of its data disk, 0 without
+    one. `command_line` is the plan's, `additions` are what the hypervisor added to it. `tsc_khz`
     is what the guest was told of its counter, `boot` the id of the host's boot. `programs` are the hypervisor, its
     firmware and what else it reads; `machine_type` and `processor` what the guest sees, in the hypervisor's words.
     `hello` is what the agent said. `runs` is whether the plan's command was started, `ended_with` whether the machine
@@ -66,6 +68,7 @@ class SnapshotClaim:
     files: tuple[Subject, ...]
     vcpus: int
     memory_mib: int
+    data_mib: int
     command_line: str
     additions: tuple[Addition, ...]
     tsc_khz: int
@@ -95,7 +98,6 @@ def unfit(plan: Plan) -> str:
         (plan.backend is not Backend.QEMU, f"machines of the backend {plan.backend} can't be saved"),
         (plan.accelerator is Accelerator.KVM, "the plan demands KVM: that a machine can be saved there isn't tested"),
         (bool(plan.shares), "what a share had would be another one when the guest goes on"),
-        (plan.data is not None, "a data disk ends with its machine"),
         (
             bool(plan.secrets) and not plan.snapshot_with_secrets,
             "the guest is told secrets, which its memory has, and the plan doesn't say that a snapshot may have them",
@@ -149,7 +151,7 @@ def _predicate(claim: SnapshotClaim) -> Mapping[str, object]:
             "files": [subject_value(subject) for subject in claim.files],
             "kernelCommandLine": claim.command_line,
         },
-        "resources": {"vcpus": claim.vcpus, "memoryMiB": claim.memory_mib},
+        "resources": {"vcpus": claim.vcpus, "memoryMiB": claim.memory_mib, "dataMiB": claim.data_mib},
         "kernelCommandLineAdditions": additions_value(claim.additions),
         "host": {
             "boot": claim.boot,
@@ -179,7 +181,7 @@ def _predicate(claim: SnapshotClaim) -> Mapping[str, object]:
 
 def _parse(record: strict.Record, sealed: Digest) -> SnapshotClaim:
     image, manifest, files, command_line = record.child("image", _image)
-    vcpus, memory_mib = record.child("resources", _resources)
+    vcpus, memory_mib, data_mib = record.child("resources", _resources)
     boot, tsc_khz, programs, machine_type, processor = record.child("host", _host)
     hello, runs, network, secrets = record.child("guest", _guest)
     sealed_bytes, key, state_bytes = record.child("sealed", _sealed)
@@ -194,6 +196,7 @@ def _parse(record: strict.Record, sealed: Digest) -> SnapshotClaim:
         files=files,
         vcpus=vcpus,
         memory_mib=memory_mib,
+        data_mib=data_mib,
         command_line=command_line,
         additions=record.child("kernelCommandLineAdditions", read_additions),
         tsc_khz=tsc_khz,
@@ -224,8 +227,12 @@ def _image(record: strict.Record) -> tuple[str, Digest, tuple[Subject, ...], str
     )
 
 
-def _resources(record: strict.Record) -> tuple[int, int]:
-    return record.integer("vcpus", 1, MOST_VCPUS), record.integer("memoryMiB", LEAST_MIB, MOST_MIB)
+def _resources(record: strict.Record) -> tuple[int, int, int]:
+    return (
+        record.integer("vcpus", 1, MOST_VCPUS),
+        record.integer("memoryMiB", LEAST_MIB, MOST_MIB),
+        record.integer("dataMiB", 0, MOST_DATA_MIB),
+    )
 
 
 def _host(record: strict.Record) -> tuple[str, int, tuple[HostFile, ...], str, str]:

@@ -1,6 +1,6 @@
-"""Keeps snapshots, each in a directory of its own, sealed; opens their memory for machines that go on from them.
+"""Keeps snapshots, each in a directory of its own, sealed; opens them for machines that go on from them.
 
-`memory.sealed` has the state of the devices and the guest's memory, sealed under a key of the snapshot's own;
+`memory.sealed` has the state of the devices, the guest's memory and its data disk, sealed under a key of its own;
 `key.wrapped` is this key, sealed under the host's; both are bound to the snapshot's id. `snapshot.json` is the signed
 statement, `plan.json` the plan's bundle, `imported.json` that under which another host exported it, where one did. A
 directory gets its name when all are on the disk; until then it has another one, is held by its writer, and is removed
@@ -25,13 +25,14 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from mvmnix.digest import Digest
 from mvmnix.errors import ReasonCode, RefusedError, UnreadableError, UsageError, refuse
+from mvmnix.launch.data.setup import UNLOCKING_BYTES, PreparedDisk, unlocking
 from mvmnix.launch.snapshots.statement import ID, SEALED_FILE, SnapshotClaim
 from mvmnix.launch.templates import guest_memory
 from mvmnix.launch.templates.sealed_stream import KEY_BYTES, PlainStream, open_stream, sealed_chunks
 from mvmnix.plan.secret_reference import Secret
 from mvmnix.provenance.bundle.statement import STATEMENT_LIMIT
 from mvmnix.system.private_dirs import Directory
-from mvmnix.vmm.port import LARGEST_STATE
+from mvmnix.vmm.port import LARGEST_STATE, DataAttachment
 
 KEY_FILE: Final = "key.wrapped"
 BUNDLE_FILE: Final = "snapshot.json"
@@ -75,6 +76,18 @@ class KeptSnapshot:
 
 
 @dataclass(frozen=True, slots=True)
+class UnsealedGuest:
+    """What a guest goes on with: the state of its devices, its memory, its data disk, where it has one.
+
+    `memory` is a memfd that any uid may write to. The descriptors are the caller's to close.
+    """
+
+    state: bytes
+    memory: int
+    disk: PreparedDisk | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class ListedSnapshot:
     """A snapshot in a listing: the statement's bundle, and the plan's, b"" where one can't be read.
 
@@ -113,24 +126,25 @@ class Writer:
             self._home = directory.child(self._name)
             _hold(self._home)
 
-    def seal(self, state: bytes, memory_fd: int) -> Iterator[int]:
-        """Seal the state of the devices and the guest's memory; yield the bytes of the sealed file so far.
+    def seal(self, state: bytes, memory: int, size: int, disk: DataAttachment | None) -> Iterator[int]:
+        """Seal the state of the devices, the guest's memory and its disk; yield the bytes of the sealed file so far.
 
-        Each step seals 1 MiB; it reads each byte of the memory once, and skips zeros. Raises OSError, also where
-        the disk is full; ValueError for a state of no or too many bytes, or a second call.
+        `memory` is a descriptor of so many bytes. Each step seals 1 MiB; it reads each byte once, and skips zeros.
+        Raises OSError, also where the host's disk is full; ValueError for a state of no or too many bytes, a disk that
+        lacks what unlocks it, or a second call.
         """
         if self._found is not None or not 0 < len(state) <= LARGEST_STATE:
             raise ValueError("a snapshot is sealed once, and has the state of some devices")
-        key, sealed, size = os.urandom(KEY_BYTES), hashlib.sha256(), 0
-        plain = chain((state,), guest_memory.pack(guest_memory.blocks(memory_fd)))
+        key, sealed, written = os.urandom(KEY_BYTES), hashlib.sha256(), 0
+        plain = chain((state, b"" if disk is None else unlocking(disk)), guest_memory.pack(_blocks(memory, size, disk)))
         with os.fdopen(self._home.create_file(SEALED_FILE), "wb") as file:
             for chunk in sealed_chunks(key, _about(self._id), plain):
-                size += file.write(chunk)
+                written += file.write(chunk)
                 sealed.update(chunk)
-                yield size
+                yield written
             file.flush()
             os.fsync(file.fileno())
-        self._found = _Seals(Digest(sealed.hexdigest()), size, self._wrap(key))
+        self._found = _Seals(Digest(sealed.hexdigest()), written, self._wrap(key))
 
     def adopt(self, key: bytes, pieces: Iterable[bytes], claim: SnapshotClaim) -> None:
         """Take over the sealed file of a snapshot that another host made, and its key.
@@ -292,19 +306,28 @@ class Snapshots:
                     removed.extend(self._remove_unheld(name))
         return tuple(removed)
 
-    def restore_memory(self, kept: KeptSnapshot, claim: SnapshotClaim) -> tuple[int, bytes]:
-        """Return a memfd with the guest's memory, the caller's to close, and the state of its devices.
+    def unseal(self, kept: KeptSnapshot, claim: SnapshotClaim, disks: Directory) -> UnsealedGuest:
+        """Return the guest, for one machine; its disk lies on the file system of the directory.
 
-        One machine has the memory to itself, and any uid may write to it. The sealed file is read once; `claim` is
-        what the verified statement says. Raises RefusedError [snapshot-damaged] for bytes that aren't those of the
-        claim: nothing of them is returned. OSError.
+        The sealed file is read once; `claim` is what the verified statement says. Raises RefusedError
+        [snapshot-damaged] for bytes that aren't those of the claim: nothing of them is returned. MvmnixError where the
+        disk finds no room, OSError.
         """
+        size = claim.memory_mib << 20
         with _refused(kept):
-            state, pieces = _read(kept.sealed, claim, self._unwrap(kept, claim))
-            return guest_memory.shared_copy(pieces, claim.memory_mib << 20, _MEMORY_NAME), state
+            state, unlocks, pieces = _read(kept.sealed, claim, self._unwrap(kept, claim))
+            if not claim.data_mib:
+                return UnsealedGuest(state, guest_memory.shared_copy(pieces, size, _MEMORY_NAME))
+            disk = PreparedDisk.again(claim.data_mib << 20, disks, unlocks)
+            try:
+                memory = guest_memory.shared_copy(_filling(disk, pieces, size), size, _MEMORY_NAME)
+            except BaseException:
+                disk.release()
+                raise
+            return UnsealedGuest(state, memory, disk)
 
     def checked_key(self, kept: KeptSnapshot, claim: SnapshotClaim) -> bytes:
-        """Return the snapshot's own key, once all that `restore_memory` reads was read. Raises as that does."""
+        """Return the snapshot's own key, once all that `unseal` reads was read. Raises RefusedError, OSError."""
         with _refused(kept):
             key = self._unwrap(kept, claim)
             _check(kept.sealed, claim, key)
@@ -380,8 +403,24 @@ def _refused(kept: KeptSnapshot) -> Iterator[None]:
         raise _damaged(kept.id, str(error)) from error
 
 
-def _read(sealed: int, claim: SnapshotClaim, key: bytes) -> tuple[bytes, Iterator[tuple[int, bytes]]]:
-    """Return the state of the devices, and the blocks of the memory: neither counts before the last of these is read.
+def _blocks(memory: int, size: int, disk: DataAttachment | None) -> Iterator[tuple[int, bytes]]:
+    """Yield what a guest has: the blocks of its memory, and those of its disk as if they lay behind the memory."""
+    yield from guest_memory.blocks(memory, size)
+    if disk is not None:
+        yield from ((size + at, data) for at, data in guest_memory.blocks(disk.file, disk.size))
+
+
+def _filling(disk: PreparedDisk, pieces: Iterable[tuple[int, bytes]], size: int) -> Iterator[tuple[int, bytes]]:
+    """Yield the blocks of a memory of `size` bytes, and write those of the disk to it. Raises OSError."""
+    for at, data in pieces:
+        if at < size:
+            yield at, data
+        else:
+            disk.write(at - size, data)
+
+
+def _read(sealed: int, claim: SnapshotClaim, key: bytes) -> tuple[bytes, bytes, Iterator[tuple[int, bytes]]]:
+    """Return the state of the devices, what unlocks the disk, and all blocks: nothing counts before their last is read.
 
     Raises ValueError, as the iterator does; OSError.
     """
@@ -390,17 +429,18 @@ def _read(sealed: int, claim: SnapshotClaim, key: bytes) -> tuple[bytes, Iterato
     source = _HashedFile(sealed)
     stream = PlainStream(open_stream(key, _about(claim.id), source))
     state = stream.exactly(claim.state_bytes)
-    return state, _pieces(stream, claim.memory_mib << 20, source, claim.sealed)
+    unlocks = stream.exactly(UNLOCKING_BYTES) if claim.data_mib else b""
+    return state, unlocks, _pieces(stream, (claim.memory_mib + claim.data_mib) << 20, source, claim.sealed)
 
 
 def _check(sealed: int, claim: SnapshotClaim, key: bytes) -> None:
     """Read a sealed file to its end. Raises as `_read` does."""
-    _, pieces = _read(sealed, claim, key)
+    _, _, pieces = _read(sealed, claim, key)
     deque(pieces, maxlen=0)
 
 
 def _pieces(stream: PlainStream, size: int, source: _HashedFile, expected: Digest) -> Iterator[tuple[int, bytes]]:
-    """Yield the blocks of the memory. Raises ValueError at their end, unless the file was this one."""
+    """Yield the blocks of memory and disk. Raises ValueError at their end, unless the file was this one."""
     yield from guest_memory.unpack(stream, size)
     if source.digest != expected:
         raise ValueError("its sealed file is not the one that its statement is about")

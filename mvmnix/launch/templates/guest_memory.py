@@ -55,9 +55,10 @@ def sealed_state(data: bytes) -> int:
         os.close(fd)
 
 
-def blocks(fd: int) -> Iterator[tuple[int, bytes]]:
-    """Yield offsets and bytes of the blocks that hold anything, in order."""
-    size, at = os.fstat(fd).st_size, 0
+def blocks(fd: int, size: int | None = None) -> Iterator[tuple[int, bytes]]:
+    """Yield offsets and bytes of the blocks that hold anything, in order: of a file's first bytes, or all of it."""
+    end, at = os.fstat(fd).st_size, 0
+    size = end if size is None else min(size, end)
     while (at := _next_data(fd, at, size)) < size:
         data = os.pread(fd, BLOCK, at)
         if data != _ZEROS[: len(data)]:

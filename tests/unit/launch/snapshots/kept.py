@@ -19,11 +19,13 @@ from mvmnix.plan.kernel_command_line import Addition, BackendParameter
 from mvmnix.provenance.bundle import envelope
 from mvmnix.provenance.bundle.statement import Subject
 from mvmnix.system.private_dirs import Directory
+from mvmnix.vmm.port import DataAttachment
 from tests.unit.provenance.world import HOST, NOW
 
 ID, OTHER_ID = "0123456789ab", "ba9876543210"
 BOOT = "12345678-9abc-def0-1234-56789abcdef0"
 MEMORY_MIB = 96
+SIZE = MEMORY_MIB << 20
 STATE = b"the state of some devices"
 PLAN = b"the plan's bundle"
 #: What the guest has in its memory, block by block: the last one too.
@@ -63,6 +65,7 @@ def claim_of(**changes: Any) -> SnapshotClaim:
         files=tuple(Subject(name, Digest.of(name.encode())) for name in ("kernel", "initrd", "rootfs")),
         vcpus=2,
         memory_mib=MEMORY_MIB,
+        data_mib=0,
         command_line="console=hvc0 quiet",
         additions=(Addition(BackendParameter.TSC_EARLY_KHZ, 2_596_132), Addition(BackendParameter.TSC, "reliable")),
         tsc_khz=2_596_132,
@@ -109,13 +112,14 @@ class Kept:
     def snapshots(self) -> Snapshots:
         return Snapshots(self.directory, lambda: self.key)
 
-    def keep(self, snapshot: str = ID, **changes: Any) -> SnapshotClaim:
+    def keep(self, snapshot: str = ID, disk: DataAttachment | None = None, **changes: Any) -> SnapshotClaim:
         """Keep a snapshot; what its statement says."""
         with saved_memory() as memory, self.snapshots.begin(snapshot) as writer:
-            for _ in writer.seal(STATE, memory):
+            for _ in writer.seal(STATE, memory, SIZE, disk):
                 pass
             sealed, size = writer.sealed
-            seals = {"sealed": sealed, "sealed_bytes": size, "key": writer.key}
+            seals: dict[str, Any] = {"sealed": sealed, "sealed_bytes": size, "key": writer.key}
+            seals["data_mib"] = 0 if disk is None else disk.size >> 20
             claim = claim_of(id=snapshot, **seals | changes)
             writer.keep(envelope.sign(snapshot_statement(claim).to_bytes(), HOST).to_bytes(), PLAN)
         return claim

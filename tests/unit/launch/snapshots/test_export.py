@@ -59,8 +59,8 @@ def test_it_is_there_as_it_was_here(here: Kept, there: Kept) -> None:
     assert theirs.key != claim.key
     with there.snapshots.open(ID) as kept:
         assert (kept.bundle, kept.imported) == (b"theirs", read.bundle)
-        memory, state = there.snapshots.restore_memory(kept, theirs)
-    assert (tuple(guest_memory.blocks(memory)), state) == (PIECES, STATE)
+        guest = there.snapshots.unseal(kept, theirs, there.directory)
+    assert (tuple(guest_memory.blocks(guest.memory)), guest.state) == (PIECES, STATE)
     assert here.snapshots.has(ID)
 
 

@@ -25,7 +25,6 @@ from mvmnix.launch.snapshots.statement import (
 from mvmnix.machines.receipt import HostFile
 from mvmnix.model import Verb
 from mvmnix.plan.backend import Backend
-from mvmnix.plan.data_disk import DataDisk
 from mvmnix.plan.kernel_command_line import Addition, BackendParameter
 from mvmnix.plan.network import Network, parse_rules
 from mvmnix.plan.plan import Accelerator
@@ -48,6 +47,7 @@ OTHERS: Mapping[str, object] = {
     "files": (),
     "vcpus": 64,
     "memory_mib": 97,
+    "data_mib": 16,
     "command_line": "",
     "additions": (Addition(BackendParameter.TSC, "reliable"),),
     "tsc_khz": 200_000,
@@ -175,6 +175,8 @@ def test_a_field_that_is_there_twice() -> None:
         {"vcpus": 65},
         {"memory_mib": 95},
         {"memory_mib": 2**20 + 1},
+        {"data_mib": -1},
+        {"data_mib": 2**20 + 1},
         {"command_line": "a" * 2048},
         {"command_line": "a\nb"},
         {"tsc_khz": 1},
@@ -227,7 +229,6 @@ def granted(world: World, **changes: Any) -> str:
         ({"backend": Backend.CONTAINER, "isolation": Isolation.CONTAINER}, "backend container"),
         ({"backend": Backend.FIRECRACKER}, "backend firecracker"),
         ({"shares": (Share("/host", "/guest"),)}, "share"),
-        ({"data": DataDisk(64, "/data")}, "data disk"),
         ({"secrets": (SecretReference("token", SecretTarget.FILE, SecretSource.VARIABLE, ("TOKEN",)),)}, "secrets"),
         (
             {

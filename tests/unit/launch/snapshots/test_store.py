@@ -29,6 +29,7 @@ from tests.unit.launch.snapshots.kept import (
     OTHER_ID,
     PIECES,
     PLAN,
+    SIZE,
     STATE,
     Kept,
     claim_of,
@@ -42,9 +43,9 @@ FILES = (SEALED, KEY_FILE, BUNDLE_FILE, PLAN_FILE)
 def restored(here: Kept, claim: SnapshotClaim) -> int:
     """The guest's memory, as a machine would get it."""
     with here.snapshots.open(claim.id) as kept:
-        memory, state = here.snapshots.restore_memory(kept, claim)
-    assert state == STATE
-    return memory
+        guest = here.snapshots.unseal(kept, claim, here.directory)
+    assert (guest.state, guest.disk) == (STATE, None)
+    return guest.memory
 
 
 def refused(here: Kept, claim: SnapshotClaim) -> str:
@@ -108,7 +109,7 @@ def test_its_digests_are_those_of_its_files(here: Kept) -> None:
 def test_it_is_sealed_a_step_at_a_time(here: Kept) -> None:
     pieces = tuple((number * BLOCK, bytes([number + 1]) * BLOCK) for number in range(80))
     with saved_memory(pieces) as memory, here.snapshots.begin(ID) as writer:
-        steps = list(writer.seal(STATE, memory))
+        steps = list(writer.seal(STATE, memory, SIZE, None))
         assert steps == sorted(steps)
         assert len(steps) > 5
         assert all(after - before < 2 << 20 for before, after in pairwise(steps))
@@ -120,18 +121,18 @@ def test_there_is_nothing_of_it_before_it_is_kept(here: Kept) -> None:
         for wanted in (lambda: writer.sealed, lambda: writer.key, lambda: writer.keep(b"", b"")):
             with pytest.raises(ValueError, match="not sealed yet"):
                 wanted()
-        for _ in writer.seal(STATE, memory):
+        for _ in writer.seal(STATE, memory, SIZE, None):
             assert here.snapshots.list() == ()
             assert here.snapshots.sweep() == (), "a writer that lives is left alone"
         with pytest.raises(ValueError, match="sealed once"):
-            next(writer.seal(STATE, memory))
+            next(writer.seal(STATE, memory, SIZE, None))
     assert here.left() == []
 
 
 @pytest.mark.parametrize("state", [b"", bytes((16 << 20) + 1)])
 def test_a_state_that_is_none(here: Kept, state: bytes) -> None:
     with saved_memory() as memory, here.snapshots.begin(ID) as writer, pytest.raises(ValueError, match="state"):
-        next(writer.seal(state, memory))
+        next(writer.seal(state, memory, SIZE, None))
 
 
 @pytest.mark.parametrize("change", CHANGES)
@@ -180,7 +181,7 @@ def test_a_directory_that_got_the_name_of_another(here: Kept) -> None:
     claim = here.keep()
     here.path().rename(here.path(OTHER_ID))
     with here.snapshots.open(OTHER_ID) as kept, pytest.raises(RefusedError, match="about the snapshot"):
-        here.snapshots.restore_memory(kept, claim)
+        here.snapshots.unseal(kept, claim, here.directory)
     refused(here, claim_of(**_seals(claim), id=OTHER_ID))
 
 
@@ -286,8 +287,7 @@ def test_who_has_opened_it_keeps_its_file(here: Kept) -> None:
     claim = here.keep()
     with here.snapshots.open(ID) as kept:
         here.snapshots.remove(ID)
-        memory, _ = here.snapshots.restore_memory(kept, claim)
-        os.close(memory)
+        os.close(here.snapshots.unseal(kept, claim, here.directory).memory)
 
 
 @contextmanager
@@ -307,7 +307,7 @@ def sealing(here: Kept, steps: int) -> None:
     """Begin a snapshot, and go so many steps."""
     with saved_memory() as memory:
         writer = here.snapshots.begin(ID)
-        for _, _ in zip(range(steps), writer.seal(STATE, memory), strict=False):
+        for _, _ in zip(range(steps), writer.seal(STATE, memory, SIZE, None), strict=False):
             pass
         os.kill(os.getpid(), signal.SIGKILL)
 
@@ -369,7 +369,7 @@ def test_a_disk_that_is_full(here: Kept, limit: int) -> None:
     pieces = tuple((number * BLOCK, bytes([number + 1]) * BLOCK) for number in range(40))
     with nothing_left_open(), saved_memory(pieces) as memory, here.snapshots.begin(ID) as writer:
         with room_for(limit), pytest.raises(OSError, match=r"File too large"):
-            deque(writer.seal(STATE, memory), maxlen=0)
+            deque(writer.seal(STATE, memory, SIZE, None), maxlen=0)
         with pytest.raises(ValueError, match="not sealed yet"):
             writer.keep(b"", b"")
     assert here.left() == []
