@@ -38,7 +38,7 @@ class RawSnapshot:
         _, port, self._monitor = self._stack.enter_context(machine)
         self._protocol = QmpMonitor()
         self._channel = Channel(port, self._loop)
-        self._channel.wait_hello(idle=PATIENCE)
+        self._hello = self._channel.wait_hello(idle=PATIENCE)
         self._channel.configure(raw.config(frozenset({Verb.EXEC})), idle=PATIENCE)
         request = ExecRequest(Workload(fill, {}, "/", User(1000, 1000)))
         self._channel.exec(request, stdout=_ignored, stderr=_ignored, idle=PATIENCE)
@@ -60,6 +60,28 @@ class RawSnapshot:
             os.fsync(file.fileno())
         self._monitor.sendall(self._protocol.resume())
         self._channel.ping(idle=PATIENCE)
+
+    def restore(self) -> None:
+        """Have another machine go on from what was saved last, in memory of its own, until its agent answers."""
+        memory, read = os.memfd_create("raw-memory", os.MFD_CLOEXEC), os.open(self._directory / "state", os.O_RDONLY)
+        try:
+            os.ftruncate(memory, self._size)
+            with (self._directory / "memory").open("rb") as file:
+                for offset in range(0, self._size, _BLOCK):
+                    block = file.read(_BLOCK)
+                    if block != _ZEROS:
+                        os.pwrite(memory, block, offset)
+            with raw_machine(self._raw, memory, read, restores=True) as (_, port, monitor):
+                protocol, loop = QmpMonitor(), Loop()
+                monitor.sendall(protocol.greeting(restores=True))
+                wait_for(monitor, protocol, MonitorEvent.READY)
+                channel = Channel(port, loop, hello=self._hello)
+                channel.ping(idle=PATIENCE)
+                channel.close()
+                loop.close()
+        finally:
+            os.close(memory)
+            os.close(read)
 
     def __enter__(self) -> Self:
         return self

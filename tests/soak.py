@@ -162,6 +162,30 @@ def open_plan(home: Home, where: Path, flake: str) -> Path:
     return home.signed_plan(where, "--memory", MEMORY, "--verb", "exec", flake, *command)
 
 
+def saved_machine(home: Home, where: Path, flake: str) -> tuple[str, str]:
+    """A machine that runs, and a snapshot of it: both ids."""
+    command = ("--", "/bin/busybox", "sleep", "3600")
+    verbs = ("--verb", "exec", "--verb", "snapshot")
+    plan = home.signed_plan(where, "--memory", MEMORY, *verbs, flake, *command)
+    machine = done(home, "launch", "--detach", plan)
+    return machine, done(home, "snapshot", "create", machine)
+
+
+def restored(home: Home, snapshot: str) -> None:
+    """Have a machine go on from a snapshot, run a command in it, end and remove it."""
+    machine = done(home, "restore", snapshot)
+    assert done(home, "exec", machine, "/bin/busybox", "echo", "restored") == "restored"
+    done(home, "kill", machine)
+    done(home, "rm", machine)
+
+
+def done(home: Home, *words: str | Path) -> str:
+    """What a command that succeeds prints."""
+    finished = home.mvm(*words)
+    assert finished.returncode == 0, finished.stderr.decode()
+    return finished.stdout.decode().strip()
+
+
 def make_template(home: Home, flake: str) -> str:
     """Make the template that machines of `open_plan` start from; returns the id of its machine, which is removed."""
     made = home.mvm("warm", "--memory", MEMORY, flake)

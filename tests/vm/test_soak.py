@@ -23,6 +23,9 @@ AT_ONCE = int(os.environ.get("MVMNIX_SOAK_AT_ONCE", "3"))
 #: Those that start from a template: half as many in a row and two fifths at once.
 WARM_STARTS = STARTS // 2 if takes_everything() else 6
 WARM_AT_ONCE = AT_ONCE * 2 // 5 if takes_everything() else 4
+#: Those that go on from a snapshot: a fifth as many in a row, and two fifths at once.
+RESTORES = STARTS // 5 if takes_everything() else 3
+RESTORED_AT_ONCE = AT_ONCE * 2 // 5 if takes_everything() else 3
 #: KiB that a process may grow by, however many machines it has started: an allocator's play, and no leak.
 PLAY = 16384
 
@@ -120,4 +123,31 @@ def test_many_warm_starts_at_once(minimal: str, copied: World, tmp_path: Path) -
     assert after.but_memory == before.but_memory
     assert still.but_memory == held.but_memory
     assert still.private < held.private + PLAY
+    assert copied.home.mvm("audit", "verify").returncode == 0
+
+
+@pytest.mark.usefixtures("environment")
+def test_restores_in_a_row_and_at_once_leave_nothing(minimal: str, copied: World, tmp_path: Path) -> None:
+    machine, snapshot = soak.saved_machine(copied.home, tmp_path, minimal)
+    found, kept = list[tuple[Held, LauncherHeld]](), {machine: "running"}
+    with readable_launcher(Place(copied.home, copied.tree, copied.hello)) as launcher:
+        for number in range(soak.WARM + RESTORES + 1):
+            soak.restored(copied.home, snapshot)
+            if number + 1 >= soak.WARM and (number + 1 - soak.WARM) % max(1, RESTORES // 10) == 0:
+                found.append((Held.by(copied.home), LauncherHeld.by(launcher)))
+        forked = soak.done(copied.home, "fork", machine, "-n", str(RESTORED_AT_ONCE)).split()
+        listed = json.loads(copied.home.mvm("ps", "--json").stdout)["result"]
+        assert {each["id"]: each["state"] for each in listed} == dict.fromkeys(forked, "running") | kept
+        soak.stopped_at_once(copied.home, forked)
+        soak.done(copied.home, "rm", *forked)
+        found.append((Held.by(copied.home), LauncherHeld.by(launcher)))
+    ours, theirs = [held for held, _ in found], [held for _, held in found]
+    show(ours)
+    show(theirs)
+    assert len(found) > 3
+    assert [held.but_memory for held in ours] == [ours[0].but_memory] * len(found)
+    assert [held.but_memory for held in theirs] == [theirs[0].but_memory] * len(found)
+    assert max(held.private for held in theirs) < theirs[0].private + PLAY
+    soak.done(copied.home, "snapshot", "rm", snapshot)
+    soak.done(copied.home, "kill", machine)
     assert copied.home.mvm("audit", "verify").returncode == 0
