@@ -60,6 +60,8 @@ from mvmnix.api.launch import start_created as start_created
 from mvmnix.api.launch import start_machine as start_machine
 from mvmnix.api.launchers import list_launchers as list_launchers
 from mvmnix.api.launchers import stop_launchers as stop_launchers
+from mvmnix.api.machine_store import inspect_machine as inspect_machine
+from mvmnix.api.machine_store import list_machines as list_machines
 from mvmnix.api.machine_store import open_machine_store as open_machine_store
 from mvmnix.api.machine_store import put_in_order as put_in_order
 from mvmnix.api.machine_store import with_verified_ends as with_verified_ends
@@ -103,6 +105,7 @@ from mvmnix.api.signing import KeylessChoice as KeylessChoice
 from mvmnix.api.signing import key_file as key_file
 from mvmnix.api.signing import read_secret as read_secret
 from mvmnix.api.snapshots import MOST_FORKS as MOST_FORKS
+from mvmnix.api.snapshots import cool_machine as cool_machine
 from mvmnix.api.snapshots import create_snapshot as create_snapshot
 from mvmnix.api.snapshots import export_snapshot as export_snapshot
 from mvmnix.api.snapshots import fork_machine as fork_machine

@@ -4,12 +4,14 @@ from types import TracebackType
 from typing import Self
 
 from mvmnix.errors import UsageError
+from mvmnix.formats.escaping import shell_command
 from mvmnix.launch.control import calls
 from mvmnix.launch.control.codec import LIMIT
 from mvmnix.launch.control.connection import Connection
 from mvmnix.launch.control.drivers import run
 from mvmnix.launch.control.messages import GuestCall, Request, Resize, Signal
 from mvmnix.machines import control_socket, registry
+from mvmnix.machines.ending import EndReason
 from mvmnix.machines.exit_status import ExitStatus
 from mvmnix.system.private_dirs import Directory
 
@@ -21,7 +23,9 @@ def connect(machines: Directory, text: str) -> Connection:
     """
     entry = registry.find_machine(machines, text)
     if entry.supervisor is None:
-        raise UsageError(f"the machine {text!r} isn't running", hint="mvm ps lists the running ones")
+        is_cooled = entry.status.reason is EndReason.COOLED
+        hint = shell_command("mvm", "thaw", text) if is_cooled else "mvm ps lists the running ones"
+        raise UsageError(f"the machine {text!r} isn't running", hint=hint)
     registry.refuse_pooled(entry)
     with machines.existing(entry.status.machine) as directory:
         return Connection(control_socket.connect(directory, entry.supervisor))

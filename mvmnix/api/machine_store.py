@@ -1,4 +1,4 @@
-"""Opens the machines' directories, put in order, and verifies the recorded ends of machines; loads as little as it can.
+"""Opens the machines' directories, put in order, lists machines, and verifies their recorded ends; loads little.
 
 Listing machines has to be fast. A context, with keys, policy and audit log, is opened only where a supervisor was
 killed and left an end to be written down; the host's key is read, and cryptography loaded, only for machines that have
@@ -7,13 +7,14 @@ ended.
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 
 from mvmnix.api.frontend import Frontend
 from mvmnix.errors import MvmnixError, RefusedError
-from mvmnix.machines import cleanup
+from mvmnix.machines import cleanup, registry
 from mvmnix.machines.registry import MachineEntry
+from mvmnix.machines.status import is_id
 from mvmnix.sandbox import uid_pool_paths
 from mvmnix.system.private_dirs import Directory
 from mvmnix.system.roots import Roots
@@ -45,6 +46,35 @@ def put_in_order(roots: Roots, machines: Directory, frontend: Frontend) -> None:
             journal = context.journal if context.keys.exists(key_file(Role.HOST)) else None
             cleanup.clean_up(machines, journal, now, frontend.notice)
         uid_pool.sweep(roots.state)
+
+
+def list_machines(machines: Directory, frontend: Frontend, *, ended: bool) -> tuple[MachineEntry, ...]:
+    """List machines, the oldest first: those that live or are cold, with `ended` all others too; ends are verified."""
+    found = [it for it in with_snapshots(machines, registry.list_entries(machines)) if ended or it.alive or it.snapshot]
+    listed = with_verified_ends(machines, found, frontend)
+    return tuple(it for it in listed if ended or it.alive or it.is_cold)
+
+
+def inspect_machine(machines: Directory, text: str, frontend: Frontend) -> MachineEntry:
+    """Return the machine with this name or id, its end verified. Raises UsageError where there is none."""
+    (entry,) = with_verified_ends(machines, with_snapshots(machines, [registry.find_machine(machines, text)]), frontend)
+    return entry
+
+
+def with_snapshots(machines: Directory, entries: Sequence[MachineEntry]) -> tuple[MachineEntry, ...]:
+    """The same machines, those that have ended with the id of the snapshot from which they may go on; unverified."""
+    if not any(entry.has_ended for entry in entries):
+        return tuple(entries)
+    with Roots.from_environment(os.environ) as roots, ExitStack() as stack:
+        try:
+            directory = stack.enter_context(roots.state.existing("snapshots"))
+        except FileNotFoundError:
+            return tuple(entries)
+        if not any(map(is_id, directory.names())):
+            return tuple(entries)
+        from mvmnix.api import cold_machines  # noqa: PLC0415 - only users of snapshots pay for it
+
+        return cold_machines.add_snapshots(machines, entries, cold_machines.from_directory(directory))
 
 
 def with_verified_ends(

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 from mvmnix.api.calls import change
 from mvmnix.api.frontend import SILENT, Frontend
-from mvmnix.api.machine_store import open_machine_store
+from mvmnix.api.machine_store import open_machine_store, with_snapshots
 from mvmnix.errors import MvmnixError, UsageError
+from mvmnix.formats.escaping import shell_command
 from mvmnix.launch.control.messages import Pause, Resume, Stop
 from mvmnix.machines import registry, usage
 from mvmnix.machines.machine_dir import CONSOLE
@@ -43,11 +44,11 @@ def kill_machines(names: Words, frontend: Frontend = SILENT) -> Iterator[str]:
 def remove_machines(names: Words, frontend: Frontend = SILENT, *, force: bool = False) -> Iterator[str]:
     """Remove these machines, once they have ended; with `force` those that run are killed first. Yields each id.
 
-    Raises as `stop_machines` does, and UsageError for one that runs.
+    Snapshots stay; that of a cold machine is told. Raises as `stop_machines` does, and UsageError for one that runs.
     """
     names = check_words(names)
     with open_machine_store(frontend) as machines:
-        for entry in [registry.find_machine(machines, text) for text in names]:
+        for entry in with_snapshots(machines, [registry.find_machine(machines, text) for text in names]):
             machine, is_killed = entry.status.machine, force and entry.alive
             if is_killed:
                 _end(machines, machine, Stop(now=True), frontend)
@@ -57,6 +58,13 @@ def remove_machines(names: Words, frontend: Frontend = SILENT, *, force: bool = 
             except UsageError:
                 if not is_killed or machines.exists(machine):
                     raise  # otherwise its supervisor removed it, as --rm says
+            if entry.snapshot:
+                restoration, removal = (
+                    shell_command("mvm", *it, entry.snapshot) for it in (["restore"], ["snapshot", "rm"])
+                )
+                frontend.notice(
+                    f"the snapshot of the machine {machine} stays: {restoration} has it go on, {removal} removes it"
+                )
             yield machine
 
 

@@ -11,13 +11,15 @@ from typing import Final
 from mvmnix.api import files
 from mvmnix.api.admission import open_snapshots, submit_for
 from mvmnix.api.calls import connect
+from mvmnix.api.cold_machines import read_claim, read_statement
 from mvmnix.api.context import Context
 from mvmnix.api.kept_plans import read_kept
 from mvmnix.api.launch import StartOptions, start_machine
+from mvmnix.api.machine_store import with_snapshots
 from mvmnix.audit.record import Record, RecordKind
 from mvmnix.clock import now
 from mvmnix.digest import Digest
-from mvmnix.errors import MvmnixError, ReasonCode, RefusedError, StepResult, UsageError, refuse
+from mvmnix.errors import MvmnixError, ReasonCode, StepResult, UsageError, refuse
 from mvmnix.formats.escaping import shell_command
 from mvmnix.keys import Role
 from mvmnix.launch import backends
@@ -40,9 +42,8 @@ from mvmnix.launch.snapshots.statement import SnapshotClaim, from_statement, sna
 from mvmnix.launch.snapshots.store import KeptSnapshot
 from mvmnix.launch.templates.sealing_key import read_or_make
 from mvmnix.machines import registry
+from mvmnix.machines.registry import MachineEntry
 from mvmnix.plan.backend import Backend
-from mvmnix.provenance.bundle import envelope, statement
-from mvmnix.provenance.bundle.statement import Statement
 from mvmnix.provenance.policy.verdicts import refuse_older
 from mvmnix.system.output_files import NewFile
 from mvmnix.system.procfs import boot_id
@@ -52,6 +53,8 @@ from mvmnix.vmm.tsc import TscClock
 MOST_FORKS: Final = 64
 #: Of these so many start beside each other: more than there may be processors, for each waits in between.
 FORKS_AT_ONCE: Final = 4
+#: Seconds in which a machine ends once its snapshot is kept: its hypervisor is killed, and its receipt signed.
+END_PATIENCE: Final = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,14 +65,28 @@ class StaleSnapshot:
     why: str
 
 
-def create_snapshot(context: Context, machine: str, *, ends: bool = False) -> SnapshotKept:
-    """Take a snapshot of the running machine with this id or name; with `ends` the machine ends with it.
+def create_snapshot(context: Context, machine: str) -> SnapshotKept:
+    """Take a snapshot of the running machine with this id or name, which goes on.
 
     Raises UsageError for a machine that doesn't run, RefusedError [verb-not-granted, snapshot-forbidden], MvmnixError
     where its guest can't be saved now.
     """
     with connect(context.machines, machine) as connection:
-        return run(take_snapshot(connection, ends=ends))
+        return run(take_snapshot(connection, ends=False))
+
+
+def cool_machine(context: Context, machine: str) -> SnapshotKept:
+    """Take a snapshot of the running machine with this id or name, and return once it has ended with that.
+
+    From then on its name and its ports are free. Raises as `create_snapshot` does; MvmnixError where it doesn't end.
+    """
+    found = registry.find_machine(context.machines, machine).status.machine
+    with connect(context.machines, found) as connection:
+        kept = run(take_snapshot(connection, ends=True))
+    if not registry.await_end(context.machines, found, patience=END_PATIENCE):
+        why = f"the snapshot {kept.id} is kept, and its machine {found} doesn't end"
+        raise MvmnixError(why, hint=shell_command("mvm", "kill", found))
+    return kept
 
 
 def list_snapshots(context: Context) -> tuple[SnapshotClaim, ...]:
@@ -80,7 +97,7 @@ def list_snapshots(context: Context) -> tuple[SnapshotClaim, ...]:
     snapshots, found = open_snapshots(context), list[SnapshotClaim]()
     snapshots.sweep()
     for kept in snapshots.list():
-        if (claim := _claim(kept.bundle)) is not None:
+        if (claim := read_claim(kept.bundle)) is not None:
             found.append(claim)
         else:
             command = shell_command("mvm", "snapshot", "rm", kept.id)
@@ -88,21 +105,10 @@ def list_snapshots(context: Context) -> tuple[SnapshotClaim, ...]:
     return tuple(sorted(found, key=lambda claim: claim.created, reverse=True))
 
 
-def _claim(bundle: bytes) -> SnapshotClaim | None:
-    try:
-        return from_statement(_statement(bundle))
-    except (RefusedError, ValueError):
-        return None
-
-
-def _statement(bundle: bytes) -> Statement:
-    return statement.parse(envelope.parse_bundle(bundle).payload)
-
-
 def find_snapshot(context: Context, snapshot: str) -> SnapshotClaim:
     """Return what a kept snapshot says; nothing of it is verified. Raises as `inspect_snapshot` does."""
     with open_snapshots(context).open(snapshot) as kept:
-        return from_statement(_statement(kept.bundle))
+        return from_statement(read_statement(kept.bundle))
 
 
 def inspect_snapshot(context: Context, snapshot: str) -> Mapping[str, object]:
@@ -111,7 +117,7 @@ def inspect_snapshot(context: Context, snapshot: str) -> Mapping[str, object]:
     Raises UsageError where there is none, RefusedError [snapshot-damaged, statement-malformed].
     """
     with open_snapshots(context).open(snapshot) as kept:
-        found = _statement(kept.bundle)
+        found = read_statement(kept.bundle)
     from_statement(found)
     return found.predicate
 
@@ -241,7 +247,7 @@ def prune_snapshots(context: Context, *, remove: bool) -> tuple[StaleSnapshot, .
     """
     snapshots, found = open_snapshots(context), list[StaleSnapshot]()
     for kept in snapshots.list():
-        claim = _claim(kept.bundle)
+        claim = read_claim(kept.bundle)
         if claim is None or claim.id != kept.id or not (why := _stale(context, claim, kept.plan)):
             continue
         found.append(StaleSnapshot(claim, why))
@@ -275,14 +281,26 @@ def restore_snapshot(context: Context, snapshot: str, options: StartOptions) -> 
 def thaw_machine(context: Context, machine: str, options: StartOptions) -> str:
     """Start a machine that goes on from where this one was cooled, under its name; return the new one's id.
 
-    Raises UsageError for a machine that wasn't cooled, or whose snapshot is gone; what `restore_snapshot` raises.
+    Of several with one name the cold one is meant. Raises UsageError for a machine that runs or wasn't cooled, or whose
+    snapshot is gone; what `restore_snapshot` raises.
     """
-    status = registry.find_machine(context.machines, machine).status
+    status = _find_cooled(context, machine).status
     kept = (claim for claim in list_snapshots(context) if claim.imported is None)  # whose machine is another host's
     cooled = [claim for claim in kept if claim.machine == status.machine and claim.ended_with]
     if not cooled:
         raise UsageError(f"nothing is kept of the machine {machine!r} to go on from", hint="mvm snapshot ls")
     return restore_snapshot(context, cooled[0].id, replace(options, name=options.name or status.name))
+
+
+def _find_cooled(context: Context, machine: str) -> MachineEntry:
+    """The machine that was cooled: one that has gone on since may have been made in the same second."""
+    found = registry.find_machine(context.machines, machine)
+    if found.alive:
+        raise UsageError(f"the machine {machine!r} is running", hint="mvm ps lists the cold ones")
+    if machine != found.status.name:
+        return found
+    namesakes = [it for it in registry.list_entries(context.machines) if it.status.name == machine]
+    return next((it for it in reversed(with_snapshots(context.machines, namesakes)) if it.snapshot), found)
 
 
 def fork_machine(context: Context, machine: str, count: int) -> tuple[str | MvmnixError, ...]:

@@ -15,7 +15,7 @@ The steps, which the code repeats by number:
 import os
 import signal
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -52,6 +52,7 @@ from mvmnix.launcher.conversation import Conversation
 from mvmnix.launcher.guest_relay import GuestRelay
 from mvmnix.launcher.handed_over import misplaced, open_for, read_plan
 from mvmnix.machines.exit_status import ExitStatus
+from mvmnix.machines.registry import keep_successor
 from mvmnix.machines.retention import MachineKind
 from mvmnix.plan.backend import Backend
 from mvmnix.plan.plan import Plan
@@ -59,6 +60,7 @@ from mvmnix.system.stop_signals import StopRequestedError, stopping_signals
 
 if TYPE_CHECKING:
     from mvmnix.launch.gate.snapshot import VerifiedSnapshot
+    from mvmnix.launch.snapshots.statement import SnapshotClaim
     from mvmnix.launch.snapshots.store import KeptSnapshot
 
 
@@ -227,12 +229,20 @@ class _Performance:
 
         def work(machine: Machine, control: Control) -> ExitStatus | None:
             mark_ready(machine.id)
+            if admitted.restored is not None:
+                self._keep_successor(admitted.restored[0].claim, machine.id)
             self._conversation.serve(control)
             self._tell_started(plan, machine.id, machine.acceleration)
             return self._work(plan, host, machine)
 
         start = self._starter(admitted, host, services)
         return supervise(plan, host, start, work, check=self._check, is_listening=not self._request.is_build)
+
+    def _keep_successor(self, claim: "SnapshotClaim", machine: str) -> None:
+        """Have lists say that the machine of a snapshot is no longer cold, where it ended with that."""
+        if claim.ended_with:
+            with suppress(MvmnixError, OSError):  # nothing but lists depends on it
+                keep_successor(self._context.machines, claim.machine, machine)
 
     def _starter(
         self, admitted: _Admitted, host: Host, services: Mapping[int, ServiceFactory]

@@ -34,6 +34,8 @@ RECEIPT: Final = "receipt.sigstore.json"
 PLAN: Final = "plan.sigstore.json"
 #: The log's record of its end, signed by the log's key (mvmnix/audit/vouched.py).
 END: Final = "end.note"
+#: The id of the machine that went on from the snapshot with which this one ended; a start writes it, unsigned.
+SUCCESSOR: Final = "successor"
 #: Held while a directory is made or tidied away: a name is given once, and nothing half-made is taken for a leftover.
 REGISTER: Final = "register.lock"
 #: What may lie in a directory before its status does.

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 from mvmnix.errors import MvmnixError, UsageError
 from mvmnix.formats.escaping import shell_command
 from mvmnix.machines.ending import end_reason
-from mvmnix.machines.machine_dir import LOCK, machine_ids, read_status, registration_lock
+from mvmnix.machines.machine_dir import LOCK, SUCCESSOR, machine_ids, read_status, registration_lock
 from mvmnix.machines.status import MachineSource, MachineState, MachineStatus, is_id
 from mvmnix.suggestion import did_you_mean
 from mvmnix.system.private_dirs import Directory
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 #: What is said of an end that no record of the log proves.
 UNVERIFIED: Final = "unverified"
+#: The state of a machine that has ended with a snapshot from which it may go on, and holds no memory meanwhile.
+COLD: Final = "cold"
 #: Seconds between two looks at a machine that is being stopped.
 _LOOK: Final = 0.02
 #: Seconds between two looks at a machine that is waited for.
@@ -39,12 +41,14 @@ class MachineEntry:
 
     `supervisor` is None when there is none, 0 when it lives in a PID namespace that can't be seen from here. `end` is
     the log's record of its end, once that was read and verified (machines/recorded_ends.py): what the status
-    file says about it is not signed.
+    file says about it is not signed. `snapshot` is the id of the kept snapshot with which it ended and from which none
+    has gone on yet, once that was looked for (api/cold_machines.py).
     """
 
     status: MachineStatus
     supervisor: int | None
     end: "Record | None" = None
+    snapshot: str = ""
 
     @property
     def alive(self) -> bool:
@@ -53,7 +57,9 @@ class MachineEntry:
 
     @property
     def state(self) -> str:
-        """How it is doing, in a word: its state, but `dead` when its supervisor was lost."""
+        """How it is doing, in a word: its state, but `dead` when its supervisor was lost, and COLD."""
+        if self.is_cold:
+            return COLD
         return self.status.state if self.alive or self.status.waits or self.has_ended else "dead"
 
     @property
@@ -65,6 +71,11 @@ class MachineEntry:
     def has_ended(self) -> bool:
         """Whether it has no supervisor any more, and its end was written down."""
         return not self.alive and self.status.state is MachineState.ENDED
+
+    @property
+    def is_cold(self) -> bool:
+        """Whether it has ended with a snapshot from which it may go on; the log's record proves the end alone."""
+        return self.has_ended and self.end is not None and bool(self.snapshot)
 
     @property
     def ended(self) -> str:
@@ -156,6 +167,29 @@ def wait_for_end(machines: Directory, text: str) -> MachineEntry:
     while _holder(machines, entry.status.machine) is not None:
         time.sleep(_WAIT)
     return _after(machines, entry)
+
+
+def await_end(machines: Directory, machine: str, *, patience: float) -> bool:
+    """Wait until the machine with this id has no supervisor any more, at most `patience` seconds; return whether so."""
+    deadline = time.monotonic() + patience
+    while (is_alive := _holder(machines, machine) is not None) and time.monotonic() < deadline:
+        time.sleep(_LOOK)
+    return not is_alive
+
+
+def keep_successor(machines: Directory, machine: str, successor: str) -> None:
+    """Write down that a machine has gone on from the snapshot with which this one ended, if its directory is here."""
+    with suppress(FileNotFoundError), machines.existing(machine) as directory:
+        directory.write_atomic(SUCCESSOR, successor.encode(), durable=False)
+
+
+def has_successor(machines: Directory, machine: str) -> bool:
+    """Whether one has gone on from the snapshot with which this machine ended; also True for one that was removed."""
+    try:
+        with machines.existing(machine) as directory:
+            return directory.exists(SUCCESSOR)
+    except (MvmnixError, OSError):
+        return True
 
 
 def _after(machines: Directory, entry: MachineEntry) -> MachineEntry:
@@ -263,7 +297,7 @@ _KEYS: Final[Mapping[str, Callable[[MachineEntry, str], bool]]] = {
     "ended": lambda entry, value: entry.ended == value,
     "label": _has_label,
 }
-_STATES: Final = (*MachineState, "dead")
+_STATES: Final = (*MachineState, "dead", COLD)
 
 
 @dataclass(frozen=True, slots=True)

@@ -123,7 +123,7 @@ class Sandbox:
 
     @staticmethod
     def list(*, labels: Mapping[str, str] | None = None, ended: bool = False) -> tuple[MachineInfo, ...]:
-        """Return this user's running machines with these labels, the oldest first; with `ended` all of them."""
+        """Return this user's running machines with these labels, the oldest first; with `ended` all, cold ones too."""
         return run(sandbox.list_machines(labels or {}, ended=ended))
 
     @property

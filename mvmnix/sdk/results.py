@@ -66,7 +66,8 @@ class MachineInfo:
     name: str
     image: str
     state: str
-    """How it is doing: created, starting, running, paused, stopping, ended or dead."""
+    """How it is doing: created, starting, running, paused, stopping, ended, dead, or cold: cooled, and its snapshot is
+    kept, from which none has gone on."""
     labels: Mapping[str, str]
     created: datetime
 

@@ -9,6 +9,7 @@ from mvmnix.api.audit_check import read_receipt
 from mvmnix.api.context import open_context
 from mvmnix.api.frontend import SILENT
 from mvmnix.api.launch import RunningMachine, StartOptions, start_machine
+from mvmnix.api.machine_store import list_machines as list_entries
 from mvmnix.api.machine_store import open_machine_store
 from mvmnix.api.plans import find_plan
 from mvmnix.launch.control.connection import ConnectionLostError
@@ -114,7 +115,7 @@ def list_machines(labels: Mapping[str, str], *, ended: bool) -> Steps[tuple[Mach
 
 def _list_machines(labels: Mapping[str, str], ended: bool) -> tuple[MachineInfo, ...]:
     with open_machine_store(SILENT) as machines:
-        entries = registry.list_entries(machines)
+        entries = list_entries(machines, SILENT, ended=True) if ended else registry.list_entries(machines)
     return tuple(_info(entry) for entry in entries if (ended or entry.alive) and _has(entry, labels))
 
 

@@ -38,6 +38,11 @@ def done(world: World, *words: str) -> str:
     return finished.stdout.decode().strip()
 
 
+def listed(world: World) -> dict[str, str]:
+    """The states of the machines that live or are cold, by their ids."""
+    return {each["id"]: each["state"] for each in json.loads(done(world, "ps", "--json"))["result"]}
+
+
 def inside(world: World, machine: str, script: str) -> str:
     return done(world, "exec", machine, "/bin/busybox", "sh", "-c", script)
 
@@ -89,13 +94,20 @@ def test_a_machine_that_was_cooled_takes_no_memory_and_goes_on(copied: World, ma
     _, hypervisor = processes_of(copied, machine)
     seen = count(copied, machine)
     snapshot = done(copied, "cool", machine)
-    copied.home.mvm("wait", machine)
     assert (states(copied)[machine]["state"], states(copied)[machine]["reason"]) == ("ended", "cooled")
     assert not Path(f"/proc/{hypervisor}").exists()
+    assert listed(copied) == {machine: "cold"}
     assert done(copied, "snapshot", "verify", snapshot).startswith(f"verified: snapshot {snapshot}")
-    other = done(copied, "thaw", machine)
+    name = states(copied)[machine]["name"]
+    other = done(copied, "thaw", name)
     assert count(copied, other) >= seen
     counts_on(copied, other)
+    assert listed(copied) == {other: "running"}
+    done(copied, "cool", name)
+    third = done(copied, "thaw", name)
+    counts_on(copied, third)
+    assert states(copied)[third]["name"] == name
+    assert listed(copied) == {third: "running"}
 
 
 def test_those_of_a_fork_are_no_twins(copied: World, machine: str) -> None:

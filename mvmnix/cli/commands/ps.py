@@ -9,7 +9,8 @@ from mvmnix.api import (
     MachineEntry,
     filter_machines,
     find_machine,
-    list_entries,
+    inspect_machine,
+    list_machines,
     machine_files,
     open_machine_store,
     wait_for_end,
@@ -34,15 +35,16 @@ from mvmnix.formats.strict import show_time
 )
 @format_options(ids=True)
 def ps(everything: bool, wanted: tuple[str, ...], output: OutputFormat) -> None:
-    """List machines: those that live, by the lock that their supervisor holds."""
+    """List machines: those that live, by the lock that their supervisor holds, and those that are cold.
+
+    A cold one was cooled (`mvm cool`): it holds no memory, and `mvm thaw` has it go on.
+    """
     try:
         chosen = [Filter.parse(text) for text in wanted]
     except ValueError as error:
         raise UsageError(str(error), hint="mvm ps --filter label=tier=web") from error
     with open_machine_store(TERMINAL) as here:
-        listed = with_verified_ends(
-            here, [entry for entry in list_entries(here) if everything or entry.alive], TERMINAL
-        )
+        listed = list_machines(here, TERMINAL, ended=everything)
     shown = filter_machines(listed, chosen)
     rows = [tuple("" if it is None else str(it) for it in _record(entry).values()) for entry in shown]
     records = [_record(entry) | {"labels": dict(entry.status.labels)} for entry in shown]
@@ -76,11 +78,12 @@ def inspect(machine: str, output: OutputFormat) -> None:
     plan, provenance and receipt.
     """
     with open_machine_store(TERMINAL) as here:
-        (entry,) = with_verified_ends(here, [find_machine(here, machine)], TERMINAL)
+        entry = inspect_machine(here, machine, TERMINAL)
         status = entry.status
         known = {
             "labels": dict(status.labels),
             "supervisor": entry.supervisor,
+            "snapshot": entry.snapshot if entry.is_cold else None,
             "digests": {
                 "plan": status.plan.hex,
                 "policy": status.policy.hex,

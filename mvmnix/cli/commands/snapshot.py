@@ -6,6 +6,7 @@ from mvmnix.api import (
     MOST_FORKS,
     SnapshotClaim,
     StartOptions,
+    cool_machine,
     create_snapshot,
     export_snapshot,
     fork_machine,
@@ -158,12 +159,12 @@ def prune(output: OutputFormat, *, dry_run: bool) -> None:
 @click.command()
 @click.argument("machine", shell_complete=running_machine)
 def cool(machine: str) -> None:
-    """Take a snapshot of the running MACHINE, by id or name, and end it; print the snapshot's id.
+    """Take a snapshot of the running MACHINE, by id or name, and end it; print the snapshot's id once it has ended.
 
-    It holds no memory then. `mvm thaw MACHINE` starts one that goes on from there.
+    It holds no memory then: `mvm ps` lists it as cold. `mvm thaw MACHINE` starts one that goes on from there.
     """
     with open_context(TERMINAL) as context:
-        click.echo(create_snapshot(context, machine, ends=True).id)
+        click.echo(cool_machine(context, machine).id)
 
 
 @click.command()
@@ -172,7 +173,7 @@ def cool(machine: str) -> None:
 def thaw(machine: str, name: str) -> None:
     """Start a machine that goes on from where MACHINE was cooled, in the background, and print its id.
 
-    It is `mvm restore` of the snapshot that MACHINE ended with.
+    It is `mvm restore` of the snapshot that MACHINE ended with, which is kept.
     """
     with open_context(TERMINAL) as context:
         put_in_order(context.roots, context.machines, TERMINAL)

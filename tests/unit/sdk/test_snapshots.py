@@ -24,7 +24,7 @@ def saving(settled: Station) -> str:
 
 
 def running(station: Station) -> set[str]:
-    return {machine["id"] for machine in station.mvm("ps", "--json").answer("machines")}
+    return {it["id"] for it in station.mvm("ps", "--json").answer("machines") if it["state"] == "running"}
 
 
 @on_both
@@ -53,8 +53,12 @@ async def test_a_cooled_one_goes_on(face: Face, saving: str, settled: Station) -
         assert (cooled.machine_ended, running(settled)) == (True, set())
         with pytest.raises(errors.NotRunning):
             await box.snapshot()
+    assert await face.Sandbox.list() == ()
+    assert [each.state for each in await face.Sandbox.list(ended=True)] == ["cold"]
     async with face.Sandbox.restore(cooled.id) as other:
         assert (await other.exec(["true"])).exit_code == 0
+        states = {each.id: each.state for each in await face.Sandbox.list(ended=True)}
+        assert states == {cooled.machine: "ended", other.id: "running"}
 
 
 @on_both

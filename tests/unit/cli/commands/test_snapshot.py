@@ -1,15 +1,20 @@
 """`mvm snapshot`, `cool`, `thaw`, `restore`, `fork`, with a hypervisor that does nothing."""
 
+import time
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from mvmnix.clock import now
 from mvmnix.errors import ReasonCode
+from mvmnix.launch.runtime.finalize import Ended, conclude
 from mvmnix.launch.snapshots.export import recipient_key, show_recipient
 from tests.hostile.rig import replaced
 from tests.patience import until
+from tests.unit.cli.machines import edited
 from tests.unit.cli.plans import log
 from tests.unit.cli.station import Station
 
@@ -50,11 +55,15 @@ def listed(station: Station) -> list[dict[str, object]]:
 
 
 def running(station: Station) -> set[str]:
-    return {each["id"] for each in station.mvm("ps", "--json").answer("machines")}
+    return {each["id"] for each in station.mvm("ps", "--json").answer("machines") if each["state"] == "running"}
+
+
+def states(station: Station, *words: str) -> list[tuple[str, str]]:
+    """Of the machines that are listed, ids and states."""
+    return [(each["id"], each["state"]) for each in station.mvm("ps", *words, "--json").answer("machines")]
 
 
 def ended(station: Station, machine: str) -> object:
-    until(lambda: machine not in running(station))
     return station.mvm("inspect", machine).answer("machine")["ended"]
 
 
@@ -128,9 +137,117 @@ def test_a_cooled_machine_is_thawed_under_its_name(saving: Station, web: str) ->
     (machine,) = saving.mvm("ps", "--json").answer("machines")
     assert (machine["id"], machine["name"]) == (other, "web")
     assert [line["id"] for line in listed(saving)] == [snapshot], "it is kept until it is removed"
+    said = saving.mvm("thaw", "web")
+    assert (said.code, "the machine 'web' is running" in said.err) == (2, True), said.err
     again = done(saving, "thaw", web, "--name", "again")
     assert running(saving) == {other, again}
     done(saving, "kill", other, again)
+
+
+class Held:
+    """Keeps machines from letting go of their locks, at their ends, until `release` is called in this process."""
+
+    def __init__(self, station: Station) -> None:
+        self._mark = station.path / "released"
+        station.monkeypatch.setattr("mvmnix.launch.runtime.machine.conclude", self._conclude)
+
+    def _conclude(self, *observed: Any) -> Ended:
+        until(self._mark.exists)
+        return conclude(*observed)
+
+    def release(self, _seconds: float = 0) -> None:
+        self._mark.touch()
+
+
+def test_a_machine_has_ended_once_it_was_cooled(saving: Station) -> None:
+    """Its name is free from then on."""
+    held = Held(saving)
+    web = started(saving)
+    waiting = SimpleNamespace(sleep=held.release, monotonic=time.monotonic)
+    with saving.monkeypatch.context() as patched:
+        patched.setattr("mvmnix.machines.registry.time", waiting)
+        done(saving, "cool", "web")
+    assert states(saving, "--all") == [(web, "cold")]
+    done(saving, "kill", done(saving, "thaw", "web"))
+
+
+def test_of_one_that_does_not_end_the_snapshot_is_told(saving: Station) -> None:
+    held = Held(saving)
+    saving.monkeypatch.setattr("mvmnix.api.snapshots.END_PATIENCE", 0.0)
+    web = started(saving)
+    said = saving.mvm("cool", "web")
+    (snapshot,) = listed(saving)
+    assert (said.code, said.out) == (125, "")
+    assert f"the snapshot {snapshot['id']} is kept, and its machine {web} doesn't end" in said.err
+    assert states(saving) == [(web, "running")]
+    held.release()
+    until(lambda: states(saving) == [(web, "cold")])
+
+
+def test_a_cold_machine_is_listed_until_another_one_goes_on(saving: Station, web: str) -> None:
+    snapshot = done(saving, "cool", "web")
+    (machine,) = saving.mvm("ps", "--json").answer("machines")
+    assert (machine["id"], machine["state"], machine["ended"], machine["exitCode"]) == (web, "cold", "cooled", None)
+    found = saving.mvm("inspect", "web").answer("machine")
+    assert (found["state"], found["snapshot"], found["supervisor"]) == ("cold", snapshot, None)
+    assert states(saving, "--filter", "state=cold") == states(saving, "--all") == [(web, "cold")]
+    assert states(saving, "--all", "--filter", "state=ended") == []
+    assert "next: mvm thaw web" in saving.mvm("exec", "web", "true").err
+    used = {Path(it["path"]).name: it["bytes"] for it in saving.mvm("system", "df", "--json").answer("disk")}
+    assert used["snapshots"] >= (saving.state / "snapshots" / snapshot / "memory.sealed").stat().st_size
+    other = done(saving, "thaw", "web")
+    assert states(saving) == [(other, "running")]
+    assert saving.mvm("inspect", web).answer("machine")["snapshot"] is None
+    done(saving, "cool", "web")
+    assert states(saving) == [(other, "cold")]
+    edited(saving.state / "machines" / web, created="2100-01-01T00:00:00Z")
+    third = done(saving, "thaw", "web")
+    assert (saving.state / "machines" / other / "successor").read_text() == third, "the cold one is meant"
+    assert states(saving) == [(third, "running")]
+    done(saving, "kill", third)
+
+
+@pytest.mark.parametrize("why", ["removed", "booted", "of another one", "unproven", "restored", "unreadable"])
+def test_what_is_not_cold(saving: Station, web: str, why: str) -> None:
+    snapshot = done(saving, "cool", "web")
+    home, others = saving.state / "snapshots" / snapshot, set[str]()
+    match why:
+        case "removed":
+            done(saving, "snapshot", "rm", snapshot)
+        case "booted":
+            saving.monkeypatch.setattr("mvmnix.api.cold_machines.boot_id", lambda: "another")
+        case "of another one":
+            home.rename(home.with_name("0" * 12))
+        case "unproven":
+            (saving.state / "machines" / web / "end.note").unlink()
+        case "restored":
+            others = {done(saving, "restore", snapshot)}
+        case _:
+            (home / "snapshot.json").write_bytes(b"{}")
+    assert states(saving) == [(other, "running") for other in others]
+    assert (web, "ended") in states(saving, "--all")
+
+
+def test_a_snapshot_with_which_no_machine_ended_makes_none_cold(saving: Station, web: str) -> None:
+    snapshot = done(saving, "snapshot", "create", "web")
+    done(saving, "kill", done(saving, "restore", snapshot), "web")
+    assert states(saving) == []
+
+
+def test_where_there_are_no_snapshots_none_are_looked_for(saving: Station, web: str) -> None:
+    done(saving, "kill", "web")
+    saving.monkeypatch.setattr("mvmnix.api.cold_machines.add_snapshots", None)
+    assert states(saving, "--all") == [(web, "ended")]
+
+
+def test_a_cold_machine_is_removed_without_its_snapshot(saving: Station, web: str) -> None:
+    snapshot = done(saving, "cool", "web")
+    said = saving.mvm("rm", "web")
+    assert (said.code, said.out) == (0, f"{web}\n")
+    assert f"mvm restore {snapshot} has it go on, mvm snapshot rm {snapshot} removes it" in said.err
+    other = done(saving, "restore", snapshot, "--name", "web")
+    assert states(saving, "--all") == [(other, "running")]
+    done(saving, "kill", other)
 
 
 def test_a_fork_is_admitted_once_for_each_and_leaves_no_snapshot(saving: Station, web: str) -> None:

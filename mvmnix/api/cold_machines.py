@@ -1,0 +1,65 @@
+"""Finds the snapshots with which machines ended that may go on from them: such a machine is cold (docs/snapshots.md).
+
+What a snapshot says is not verified, as in `mvm snapshot ls`. That its machine has ended is what the log's record
+proves (machine_store.py), which is asked for where a state is shown.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+from mvmnix.errors import RefusedError
+from mvmnix.launch.snapshots.statement import SnapshotClaim, from_statement
+from mvmnix.launch.snapshots.store import Snapshots
+from mvmnix.machines import registry
+from mvmnix.machines.registry import MachineEntry
+from mvmnix.provenance.bundle import envelope, statement
+from mvmnix.provenance.bundle.statement import Statement
+from mvmnix.system.private_dirs import Directory
+from mvmnix.system.procfs import boot_id
+
+
+def read_statement(bundle: bytes) -> Statement:
+    """Return the statement in a kept snapshot's bundle, unverified. Raises RefusedError, ValueError."""
+    return statement.parse(envelope.parse_bundle(bundle).payload)
+
+
+def read_claim(bundle: bytes) -> SnapshotClaim | None:
+    """Return what a kept snapshot says, unverified; None where that can't be read."""
+    try:
+        return from_statement(read_statement(bundle))
+    except (RefusedError, ValueError):
+        return None
+
+
+def add_snapshots(
+    machines: Directory, entries: Iterable[MachineEntry], snapshots: Snapshots
+) -> tuple[MachineEntry, ...]:
+    """The same machines, those that have ended with the snapshot from which they may go on with its id.
+
+    Left out are snapshots that another host exported, those of another boot of this host, and those from which a
+    machine has gone on. Raises OSError.
+    """
+    claims = (claim for kept in snapshots.list() if (claim := read_claim(kept.bundle)) and claim.id == kept.id)
+    boot = boot_id()
+    found = {it.machine: it.id for it in claims if it.ended_with and it.imported is None and it.boot == boot}
+    return tuple(_with_snapshot(machines, entry, found.get(entry.status.machine, "")) for entry in entries)
+
+
+def _with_snapshot(machines: Directory, entry: MachineEntry, snapshot: str) -> MachineEntry:
+    if not snapshot or not entry.has_ended or registry.has_successor(machines, entry.status.machine):
+        return entry
+    return replace(entry, snapshot=snapshot)
+
+
+def find_spared(machines: Directory, entries: Sequence[MachineEntry], snapshots: Snapshots) -> frozenset[str]:
+    """Return the ids of the machines that may go on from a snapshot: they aren't removed unasked. Raises OSError."""
+    return frozenset(entry.status.machine for entry in add_snapshots(machines, entries, snapshots) if entry.snapshot)
+
+
+def from_directory(directory: Directory) -> Snapshots:
+    """The snapshots in a directory, to be listed alone."""
+    return Snapshots(directory, _no_key)
+
+
+def _no_key() -> bytes:
+    raise ValueError("a listing opens no snapshot")
