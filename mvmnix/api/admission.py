@@ -1,7 +1,7 @@
 """Admits signed plans by the gate, and opens what a host gives machines; called in the process that starts them."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
@@ -35,7 +35,7 @@ from mvmnix.launch.templates.sealing_key import read_or_make
 from mvmnix.launch.templates.store import Templates
 from mvmnix.launch.templates.template import NOTHING_HELD, Held
 from mvmnix.machines.machine_dir import PLAN, read_kept
-from mvmnix.machines.registry import waiting_machine
+from mvmnix.machines.registry import MachineEntry, waiting_machine
 from mvmnix.machines.retention import MachineKind, Retention, discard, mark, prune
 from mvmnix.machines.status import MachineSource, MachineStatus
 from mvmnix.model import Verb
@@ -190,7 +190,10 @@ def host_for(context: Context, plan: VerifiedPlan, means: Means, held: Held = NO
 
 @contextmanager
 def retain(host: Host, retention: Retention, kind: MachineKind) -> Iterator[Callable[[str], None]]:
-    """Yield a function that marks a machine, by its id, as ready; remove it, and others, at the end by `retention`."""
+    """Yield a function that marks a machine, by its id, as ready; remove it, and others, at the end by `retention`.
+
+    Machines that may go on from a snapshot stay.
+    """
     if retention is Retention.ALWAYS:
         yield lambda _machine: None
         return
@@ -203,9 +206,15 @@ def retain(host: Host, retention: Retention, kind: MachineKind) -> Iterator[Call
     try:
         yield mark_ready
         for machine in ready if retention is Retention.NEVER else ():
-            discard(host.machines, machine, host.notice)
+            discard(host.machines, machine, partial(_spared, host), host.notice)
     finally:
-        prune(host.machines, kind, host.notice)
+        prune(host.machines, kind, partial(_spared, host), host.notice)
+
+
+def _spared(host: Host, entries: Sequence[MachineEntry]) -> Collection[str]:
+    from mvmnix.api.cold_machines import find_spared  # noqa: PLC0415 - an end that removes none doesn't pay for it
+
+    return find_spared(host.machines, entries, host.snapshots)
 
 
 @contextmanager

@@ -4,23 +4,27 @@ What goes is what `mvm rm` takes: plan, receipt and logs. The audit log keeps st
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from enum import StrEnum
 from typing import Final
 
-from mvmnix.errors import MvmnixError
+from mvmnix.errors import MvmnixError, UsageError
 from mvmnix.formats.escaping import shell_command
 from mvmnix.machines import registry
 from mvmnix.machines.machine_dir import (
     STATUS,
     registration_lock,
 )
+from mvmnix.machines.registry import MachineEntry
 from mvmnix.system.private_dirs import Directory
 
 #: The file in a machine's directory that says so, and of which kind it is.
 MARK: Final = "auto-remove"
 _LONGEST: Final = 64
+
+#: Returns the ids of those of these machines that may go on from a snapshot, and aren't removed unasked.
+type Spared = Callable[[Sequence[MachineEntry]], Collection[str]]
 
 
 class MachineKind(StrEnum):
@@ -52,26 +56,32 @@ def mark(machines: Directory, machine: str, kind: MachineKind) -> None:
         directory.write_atomic(MARK, kind.encode(), durable=False)
 
 
-def prune(machines: Directory, kind: MachineKind, notice: Callable[[str], None]) -> None:
-    """Remove the marked machines of a kind that have ended, but for those that were marked last.
+def prune(machines: Directory, kind: MachineKind, spared: Spared, notice: Callable[[str], None]) -> None:
+    """Remove the marked machines of a kind that have ended, but for those that were marked last, and the spared ones.
 
     What can't be removed is told to `notice`: it is no reason for what runs now to fail.
     """
     try:
         with registration_lock(machines):
-            ended = (entry.status.machine for entry in registry.list_entries(machines) if entry.has_ended)
-            marked = ((_when(machines, machine, kind), machine) for machine in ended)
-            for _, machine in sorted((when, it) for when, it in marked if when)[: -KEPT[kind]]:
+            ended = [entry for entry in registry.list_entries(machines) if entry.has_ended]
+            times = ((_when(machines, entry.status.machine, kind), entry) for entry in ended)
+            marked = {entry.status.machine: (when, entry) for when, entry in times if when}
+            if len(marked) <= KEPT[kind]:
+                return
+            for machine in spared([entry for _, entry in marked.values()]):
+                del marked[machine]
+            for _, machine in sorted((when, machine) for machine, (when, _) in marked.items())[: -KEPT[kind]]:
                 _remove(machines, machine)
     except (MvmnixError, OSError) as error:
         notice(f"an ended machine can't be removed: {error}")
 
 
-def discard(machines: Directory, machine: str, notice: Callable[[str], None]) -> None:
-    """Remove a machine that has ended, unless it is gone already. What prevents it is told to `notice`."""
+def discard(machines: Directory, machine: str, spared: Spared, notice: Callable[[str], None]) -> None:
+    """Remove a machine that has ended, unless it is spared or gone already. What prevents it is told to `notice`."""
     try:
-        with suppress(FileNotFoundError), registration_lock(machines):
-            _remove(machines, machine)
+        with suppress(FileNotFoundError, UsageError), registration_lock(machines):
+            if not spared([registry.find_machine(machines, machine)]):
+                _remove(machines, machine)
     except (MvmnixError, OSError) as error:
         notice(f"the machine {machine} can't be removed: {error}. Next: {shell_command('mvm', 'rm', machine)}")
 

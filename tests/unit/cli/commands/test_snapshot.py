@@ -12,9 +12,11 @@ from mvmnix.clock import now
 from mvmnix.errors import ReasonCode
 from mvmnix.launch.runtime.finalize import Ended, conclude
 from mvmnix.launch.snapshots.export import recipient_key, show_recipient
+from mvmnix.machines import retention
+from mvmnix.machines.retention import MachineKind
 from tests.hostile.rig import replaced
 from tests.patience import until
-from tests.unit.cli.machines import edited
+from tests.unit.cli.machines import edited, workload
 from tests.unit.cli.plans import log
 from tests.unit.cli.station import Station
 
@@ -247,6 +249,26 @@ def test_a_cold_machine_is_removed_without_its_snapshot(saving: Station, web: st
     assert f"mvm restore {snapshot} has it go on, mvm snapshot rm {snapshot} removes it" in said.err
     other = done(saving, "restore", snapshot, "--name", "web")
     assert states(saving, "--all") == [(other, "running")]
+    done(saving, "kill", other)
+
+
+def test_a_cold_machine_is_not_pruned_until_another_one_goes_on(saving: Station) -> None:
+    saving.monkeypatch.setattr(retention, "KEPT", {MachineKind.RUN: 1})
+    flake, idle = saving.flake(verbs=OFFERED), saving.flake("idle", verbs=OFFERED, workload=workload())
+    cooled = list[str]()
+    for name, words in (("a", (flake, "--", "linger")), ("b", (idle,))):
+        cooled.append(done(saving, "run", "-d", "--rm", "--name", name, *GRANTED, *words))
+        done(saving, "cool", name)
+
+    def left() -> set[str]:
+        assert saving.mvm("run", flake, "--", "true").code == 0
+        return {machine for machine, _ in states(saving, "--all")} & {*cooled}
+
+    assert left() == {*cooled}
+    other = done(saving, "thaw", "a")
+    assert left() == {cooled[1]}
+    done(saving, "snapshot", "rm", *(str(each["id"]) for each in listed(saving)))
+    assert left() == set()
     done(saving, "kill", other)
 
 
