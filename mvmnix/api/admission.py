@@ -10,6 +10,7 @@ from pathlib import Path
 from mvmnix.api import audit, files
 from mvmnix.api.context import Context
 from mvmnix.api.files import file_bytes
+from mvmnix.api.snapshot_store import open_snapshots
 from mvmnix.api.verify.image import open_exported
 from mvmnix.clock import now
 from mvmnix.digest import Digest
@@ -30,7 +31,6 @@ from mvmnix.launch.runtime.accelerator import KvmProbe
 from mvmnix.launch.runtime.creation import check_creation
 from mvmnix.launch.runtime.creation import create_home as register
 from mvmnix.launch.runtime.host import Host
-from mvmnix.launch.snapshots.store import Snapshots
 from mvmnix.launch.templates.sealing_key import read_or_make
 from mvmnix.launch.templates.store import Templates
 from mvmnix.launch.templates.template import NOTHING_HELD, Held
@@ -129,12 +129,6 @@ def open_templates(context: Context, held: Held = NOTHING_HELD) -> Templates:
     directory = context.keep(context.roots.state.child("templates"))
     policy, key = context.policy, partial(read_or_make, context.keys)
     return Templates(directory, key, policy.state, held, are_allowed=policy.warm_starts)
-
-
-def open_snapshots(context: Context) -> Snapshots:
-    """The snapshots that are kept here."""
-    directory = context.keep(context.roots.state.child("snapshots"))
-    return Snapshots(directory, partial(read_or_make, context.keys))
 
 
 def open_host(

@@ -1,19 +1,22 @@
-"""Calls running machines by their control sockets: commands with the caller's own pipes, pauses and ends."""
+"""Calls running machines by their control sockets: commands with the caller's own pipes, snapshots, pauses, ends."""
 
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
 
-from mvmnix.errors import UsageError
+from mvmnix.errors import MvmnixError, UsageError
 from mvmnix.formats.escaping import shell_command
 from mvmnix.launch.control import calls
 from mvmnix.launch.control.codec import LIMIT
 from mvmnix.launch.control.connection import Connection
 from mvmnix.launch.control.drivers import run
-from mvmnix.launch.control.messages import GuestCall, Request, Resize, Signal
+from mvmnix.launch.control.messages import GuestCall, Request, Resize, Signal, SnapshotKept
 from mvmnix.machines import control_socket, registry
 from mvmnix.machines.ending import EndReason
 from mvmnix.machines.exit_status import ExitStatus
 from mvmnix.system.private_dirs import Directory
+
+#: Seconds in which a machine ends once its snapshot is kept: its hypervisor is killed, and its receipt signed.
+END_PATIENCE: Final = 30.0
 
 
 def connect(machines: Directory, text: str) -> Connection:
@@ -91,3 +94,27 @@ def change(machines: Directory, text: str, request: Request, *, seconds: float |
     """
     with connect(machines, text) as connection:
         run(calls.call(connection, request, seconds=seconds))
+
+
+def create_snapshot(machines: Directory, machine: str) -> SnapshotKept:
+    """Take a snapshot of the running machine with this id or name, which goes on.
+
+    Raises UsageError for a machine that doesn't run, RefusedError [verb-not-granted, snapshot-forbidden], MvmnixError
+    where its guest can't be saved now.
+    """
+    with connect(machines, machine) as connection:
+        return run(calls.take_snapshot(connection, ends=False))
+
+
+def cool_machine(machines: Directory, machine: str) -> SnapshotKept:
+    """Take a snapshot of the running machine with this id or name, and return once it has ended with that.
+
+    From then on its name and its ports are free. Raises as `create_snapshot` does; MvmnixError where it doesn't end.
+    """
+    found = registry.find_machine(machines, machine).status.machine
+    with connect(machines, found) as connection:
+        kept = run(calls.take_snapshot(connection, ends=True))
+    if not registry.await_end(machines, found, patience=END_PATIENCE):
+        why = f"the snapshot {kept.id} is kept, and its machine {found} doesn't end"
+        raise MvmnixError(why, hint=shell_command("mvm", "kill", found))
+    return kept

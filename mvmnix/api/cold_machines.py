@@ -7,28 +7,12 @@ proves (machine_store.py), which is asked for where a state is shown.
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from mvmnix.errors import RefusedError
-from mvmnix.launch.snapshots.statement import SnapshotClaim, from_statement
+from mvmnix.api.snapshot_store import read_claim
 from mvmnix.launch.snapshots.store import Snapshots
 from mvmnix.machines import registry
 from mvmnix.machines.registry import MachineEntry
-from mvmnix.provenance.bundle import envelope, statement
-from mvmnix.provenance.bundle.statement import Statement
 from mvmnix.system.private_dirs import Directory
 from mvmnix.system.procfs import boot_id
-
-
-def read_statement(bundle: bytes) -> Statement:
-    """Return the statement in a kept snapshot's bundle, unverified. Raises RefusedError, ValueError."""
-    return statement.parse(envelope.parse_bundle(bundle).payload)
-
-
-def read_claim(bundle: bytes) -> SnapshotClaim | None:
-    """Return what a kept snapshot says, unverified; None where that can't be read."""
-    try:
-        return from_statement(read_statement(bundle))
-    except (RefusedError, ValueError):
-        return None
 
 
 def add_snapshots(

@@ -7,11 +7,11 @@ from datetime import datetime
 from typing import Final
 
 from mvmnix.api import files, installation
-from mvmnix.api.admission import open_snapshots
 from mvmnix.api.context import Context
 from mvmnix.api.files import file_bytes
 from mvmnix.api.image_builder import ImageBuilder
 from mvmnix.api.kept_plans import drop_expired, kept_plans, read_kept
+from mvmnix.api.snapshot_store import open_snapshots
 from mvmnix.builder import bootstrap
 from mvmnix.builder.flakes.build_request import BuildRequest
 from mvmnix.builder.reproduce import file_differences

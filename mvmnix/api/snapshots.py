@@ -6,26 +6,19 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
-from typing import Final
 
 from mvmnix.api import files
-from mvmnix.api.admission import open_snapshots, submit_for
-from mvmnix.api.calls import connect
-from mvmnix.api.cold_machines import read_claim, read_statement
+from mvmnix.api.admission import submit_for
 from mvmnix.api.context import Context
 from mvmnix.api.kept_plans import read_kept
-from mvmnix.api.launch import StartOptions, start_machine
-from mvmnix.api.machine_store import with_snapshots
+from mvmnix.api.snapshot_store import open_snapshots, read_claim, read_statement
 from mvmnix.audit.record import Record, RecordKind
 from mvmnix.clock import now
 from mvmnix.digest import Digest
-from mvmnix.errors import MvmnixError, ReasonCode, StepResult, UsageError, refuse
+from mvmnix.errors import ReasonCode, StepResult, UsageError, refuse
 from mvmnix.formats.escaping import shell_command
 from mvmnix.keys import Role
 from mvmnix.launch import backends
-from mvmnix.launch.control.calls import take_snapshot
-from mvmnix.launch.control.drivers import Steps, run, together
-from mvmnix.launch.control.messages import SnapshotKept
 from mvmnix.launch.gate.admission import admit_snapshot, check_snapshot
 from mvmnix.launch.gate.clock import HostClock
 from mvmnix.launch.gate.snapshot import (
@@ -41,20 +34,11 @@ from mvmnix.launch.snapshots.export import exported, open_export, parse_recipien
 from mvmnix.launch.snapshots.statement import SnapshotClaim, from_statement, snapshot_statement
 from mvmnix.launch.snapshots.store import KeptSnapshot
 from mvmnix.launch.templates.sealing_key import read_or_make
-from mvmnix.machines import registry
-from mvmnix.machines.registry import MachineEntry
 from mvmnix.plan.backend import Backend
 from mvmnix.provenance.policy.verdicts import refuse_older
 from mvmnix.system.output_files import NewFile
 from mvmnix.system.procfs import boot_id
 from mvmnix.vmm.tsc import TscClock
-
-#: Machines that one fork starts, at most: each has its plan's memory.
-MOST_FORKS: Final = 64
-#: Of these so many start beside each other: more than there may be processors, for each waits in between.
-FORKS_AT_ONCE: Final = 4
-#: Seconds in which a machine ends once its snapshot is kept: its hypervisor is killed, and its receipt signed.
-END_PATIENCE: Final = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,30 +47,6 @@ class StaleSnapshot:
 
     claim: SnapshotClaim
     why: str
-
-
-def create_snapshot(context: Context, machine: str) -> SnapshotKept:
-    """Take a snapshot of the running machine with this id or name, which goes on.
-
-    Raises UsageError for a machine that doesn't run, RefusedError [verb-not-granted, snapshot-forbidden], MvmnixError
-    where its guest can't be saved now.
-    """
-    with connect(context.machines, machine) as connection:
-        return run(take_snapshot(connection, ends=False))
-
-
-def cool_machine(context: Context, machine: str) -> SnapshotKept:
-    """Take a snapshot of the running machine with this id or name, and return once it has ended with that.
-
-    From then on its name and its ports are free. Raises as `create_snapshot` does; MvmnixError where it doesn't end.
-    """
-    found = registry.find_machine(context.machines, machine).status.machine
-    with connect(context.machines, found) as connection:
-        kept = run(take_snapshot(connection, ends=True))
-    if not registry.await_end(context.machines, found, patience=END_PATIENCE):
-        why = f"the snapshot {kept.id} is kept, and its machine {found} doesn't end"
-        raise MvmnixError(why, hint=shell_command("mvm", "kill", found))
-    return kept
 
 
 def list_snapshots(context: Context) -> tuple[SnapshotClaim, ...]:
@@ -267,62 +227,6 @@ def _stale(context: Context, claim: SnapshotClaim, plan: bytes) -> str:
     if since is not None and claim.created < since:
         return "the policy takes none from before"
     return "its plan has expired" if read_kept(context, claim.plan, plan).has_expired else ""
-
-
-def restore_snapshot(context: Context, snapshot: str, options: StartOptions) -> str:
-    """Start a machine that goes on from a snapshot, without this process; return its id.
-
-    Raises UsageError where there is none, RefusedError, which is in the log; MvmnixError.
-    """
-    with open_snapshots(context).open(snapshot) as kept:
-        return run(start_machine(context, kept.plan, replace(options, snapshot=snapshot))).id
-
-
-def thaw_machine(context: Context, machine: str, options: StartOptions) -> str:
-    """Start a machine that goes on from where this one was cooled, under its name; return the new one's id.
-
-    Of several with one name the cold one is meant. Raises UsageError for a machine that runs or wasn't cooled, or whose
-    snapshot is gone; what `restore_snapshot` raises.
-    """
-    status = _find_cooled(context, machine).status
-    kept = (claim for claim in list_snapshots(context) if claim.imported is None)  # whose machine is another host's
-    cooled = [claim for claim in kept if claim.machine == status.machine and claim.ended_with]
-    if not cooled:
-        raise UsageError(f"nothing is kept of the machine {machine!r} to go on from", hint="mvm snapshot ls")
-    return restore_snapshot(context, cooled[0].id, replace(options, name=options.name or status.name))
-
-
-def _find_cooled(context: Context, machine: str) -> MachineEntry:
-    """The machine that was cooled: one that has gone on since may have been made in the same second."""
-    found = registry.find_machine(context.machines, machine)
-    if found.alive:
-        raise UsageError(f"the machine {machine!r} is running", hint="mvm ps lists the cold ones")
-    if machine != found.status.name:
-        return found
-    namesakes = [it for it in registry.list_entries(context.machines) if it.status.name == machine]
-    return next((it for it in reversed(with_snapshots(context.machines, namesakes)) if it.snapshot), found)
-
-
-def fork_machine(context: Context, machine: str, count: int) -> tuple[str | MvmnixError, ...]:
-    """Start `count` machines that go on from where a running one is, which goes on, too.
-
-    Returns the id of each, or why it didn't start. The snapshot that they begin as is removed. Raises as
-    `create_snapshot` does.
-    """
-    snapshot = create_snapshot(context, machine).id
-    try:
-        return run(together([_forked(context, snapshot) for _ in range(count)], FORKS_AT_ONCE))
-    finally:
-        with suppress(UsageError):  # another process has removed it
-            open_snapshots(context).remove(snapshot)
-
-
-def _forked(context: Context, snapshot: str) -> Steps[str | MvmnixError]:
-    try:
-        with open_snapshots(context).open(snapshot) as kept:
-            return (yield from start_machine(context, kept.plan, StartOptions(snapshot=snapshot))).id
-    except MvmnixError as error:
-        return error
 
 
 @contextmanager

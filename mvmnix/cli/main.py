@@ -43,7 +43,7 @@ COMMANDS = {
     ),
     "events": ("mvmnix.cli.commands.events", "events", "Print what happened to machines, and what happens."),
     "exec": ("mvmnix.cli.commands.exec", "exec_", "Run another command in a running machine."),
-    "fork": ("mvmnix.cli.commands.snapshot", "fork", "Start machines that go on from a running one."),
+    "fork": ("mvmnix.cli.commands.restore", "fork", "Start machines that go on from a running one."),
     "help": ("mvmnix.cli.commands.about", "help_", "Print the help of a command."),
     "image": (
         "mvmnix.cli.commands.image",
@@ -74,7 +74,7 @@ COMMANDS = {
     ),
     "port": ("mvmnix.cli.commands.port", "port", "List the published ports of a machine."),
     "ps": ("mvmnix.cli.commands.ps", "ps", "List machines."),
-    "restore": ("mvmnix.cli.commands.snapshot", "restore", "Start a machine that goes on from a snapshot."),
+    "restore": ("mvmnix.cli.commands.restore", "restore", "Start a machine that goes on from a snapshot."),
     "resume": ("mvmnix.cli.commands.stop", "resume", "Resume a paused machine."),
     "rm": ("mvmnix.cli.commands.stop", "rm", "Remove a machine that has ended."),
     "run": (
@@ -99,7 +99,7 @@ COMMANDS = {
         "system",
         "Show the room on the disk that mvm takes, and give back what can be.",
     ),
-    "thaw": ("mvmnix.cli.commands.snapshot", "thaw", "Start a machine that goes on from where one was cooled."),
+    "thaw": ("mvmnix.cli.commands.restore", "thaw", "Start a machine that goes on from where one was cooled."),
     "trusted-root": (
         "mvmnix.cli.commands.bundle",
         "trusted_root_",

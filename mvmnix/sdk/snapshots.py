@@ -5,11 +5,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 
-from mvmnix.api.admission import open_snapshots
 from mvmnix.api.context import open_context
 from mvmnix.api.launch import StartOptions
 from mvmnix.api.machine_store import put_in_order
-from mvmnix.api.snapshots import FORKS_AT_ONCE, MOST_FORKS, find_snapshot, list_snapshots, remove_snapshots
+from mvmnix.api.restores import FORKS_AT_ONCE, MOST_FORKS
+from mvmnix.api.snapshot_store import open_snapshots
+from mvmnix.api.snapshots import find_snapshot, list_snapshots, remove_snapshots
 from mvmnix.errors import MvmnixError, UsageError
 from mvmnix.launch.control.calls import take_snapshot
 from mvmnix.launch.control.drivers import Steps, together

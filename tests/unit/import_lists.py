@@ -17,6 +17,7 @@ COMMANDS: Final = {
     "mvm exec": "mvmnix.cli.main, mvmnix.cli.commands.exec",
     "mvm launch": "mvmnix.cli.main, mvmnix.cli.commands.launch",
     "mvm run": "mvmnix.cli.main, mvmnix.cli.commands.run",
+    "mvm snapshot create": "mvmnix.cli.main, mvmnix.cli.commands.snapshot, mvmnix.api.calls",
     "mvm verify": "mvmnix.cli.main, mvmnix.cli.commands.verify",
 }
 _PROGRAM: Final = "import {}, sys; sys.stdout.write(' '.join(sys.modules))"

@@ -175,7 +175,7 @@ def test_a_machine_has_ended_once_it_was_cooled(saving: Station) -> None:
 
 def test_of_one_that_does_not_end_the_snapshot_is_told(saving: Station) -> None:
     held = Held(saving)
-    saving.monkeypatch.setattr("mvmnix.api.snapshots.END_PATIENCE", 0.0)
+    saving.monkeypatch.setattr("mvmnix.api.calls.END_PATIENCE", 0.0)
     web = started(saving)
     said = saving.mvm("cool", "web")
     (snapshot,) = listed(saving)

@@ -1,0 +1,78 @@
+"""Has machines started that go on from snapshots: whoever starts one verifies its snapshot, and not this process."""
+
+from contextlib import suppress
+from dataclasses import replace
+from typing import Final
+
+from mvmnix.api.calls import create_snapshot
+from mvmnix.api.context import Context
+from mvmnix.api.launch import StartOptions, start_machine
+from mvmnix.api.machine_store import with_snapshots
+from mvmnix.api.snapshot_store import open_snapshots, read_claim
+from mvmnix.errors import MvmnixError, UsageError
+from mvmnix.launch.control.drivers import Steps, run, together
+from mvmnix.machines import registry
+from mvmnix.machines.registry import MachineEntry
+
+#: Machines that one fork starts, at most: each has its plan's memory.
+MOST_FORKS: Final = 64
+#: Of these so many start beside each other: more than there may be processors, for each waits in between.
+FORKS_AT_ONCE: Final = 4
+
+
+def restore_snapshot(context: Context, snapshot: str, options: StartOptions) -> str:
+    """Start a machine that goes on from a snapshot, without this process; return its id.
+
+    Raises UsageError where there is none, RefusedError, which is in the log; MvmnixError.
+    """
+    with open_snapshots(context).open(snapshot) as kept:
+        return run(start_machine(context, kept.plan, replace(options, snapshot=snapshot))).id
+
+
+def thaw_machine(context: Context, machine: str, options: StartOptions) -> str:
+    """Start a machine that goes on from where this one was cooled, under its name; return the new one's id.
+
+    Of several with one name the cold one is meant. Raises UsageError for a machine that runs or wasn't cooled, or whose
+    snapshot is gone; what `restore_snapshot` raises.
+    """
+    status = _find_cooled(context, machine).status
+    said = (read_claim(kept.bundle) for kept in open_snapshots(context).list())
+    kept = (claim for claim in said if claim is not None and claim.imported is None)  # whose machine is another host's
+    cooled = [claim for claim in kept if claim.machine == status.machine and claim.ended_with]
+    if not cooled:
+        raise UsageError(f"nothing is kept of the machine {machine!r} to go on from", hint="mvm snapshot ls")
+    last = max(cooled, key=lambda claim: claim.created)
+    return restore_snapshot(context, last.id, replace(options, name=options.name or status.name))
+
+
+def _find_cooled(context: Context, machine: str) -> MachineEntry:
+    """The machine that was cooled: one that has gone on since may have been made in the same second."""
+    found = registry.find_machine(context.machines, machine)
+    if found.alive:
+        raise UsageError(f"the machine {machine!r} is running", hint="mvm ps lists the cold ones")
+    if machine != found.status.name:
+        return found
+    namesakes = [it for it in registry.list_entries(context.machines) if it.status.name == machine]
+    return next((it for it in reversed(with_snapshots(context.machines, namesakes)) if it.snapshot), found)
+
+
+def fork_machine(context: Context, machine: str, count: int) -> tuple[str | MvmnixError, ...]:
+    """Start `count` machines that go on from where a running one is, which goes on, too.
+
+    Returns the id of each, or why it didn't start. The snapshot that they begin as is removed. Raises as
+    `create_snapshot` does.
+    """
+    snapshot = create_snapshot(context.machines, machine).id
+    try:
+        return run(together([_forked(context, snapshot) for _ in range(count)], FORKS_AT_ONCE))
+    finally:
+        with suppress(UsageError):  # another process has removed it
+            open_snapshots(context).remove(snapshot)
+
+
+def _forked(context: Context, snapshot: str) -> Steps[str | MvmnixError]:
+    try:
+        with open_snapshots(context).open(snapshot) as kept:
+            return (yield from start_machine(context, kept.plan, StartOptions(snapshot=snapshot))).id
+    except MvmnixError as error:
+        return error
