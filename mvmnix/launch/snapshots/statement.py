@@ -18,6 +18,7 @@ from mvmnix.plan.data_disk import MOST_MIB as MOST_DATA_MIB
 from mvmnix.plan.fields import LEAST_MIB, MOST_MIB, MOST_VCPUS
 from mvmnix.plan.kernel_command_line import LONGEST, Addition
 from mvmnix.plan.plan import Accelerator, Plan
+from mvmnix.plan.secret_reference import MOST_SECRETS
 from mvmnix.provenance.bundle.statement import Statement, Subject, distinct, parse_subject, subject_value
 from mvmnix.vmm.port import LARGEST_STATE
 from mvmnix.vmm.tsc import PLAUSIBLE
@@ -35,7 +36,6 @@ _LINE: Final = r"[^\x00-\x1f\x7f]*"
 _VERSION: Final = r"[!-~]{1,256}"
 _MOST_FILES: Final = 16
 _MOST_PROGRAMS: Final = 64
-_MOST_SECRETS: Final = 64
 #: What no two programs have in common.
 _PROGRAMS: Final[Mapping[str, Callable[[HostFile], Hashable]]] = {"a program is listed twice": lambda it: it.path}
 
@@ -251,7 +251,7 @@ def _guest(record: strict.Record) -> tuple[Hello, bool, bool, tuple[str, ...]]:
         record.text("agent", _LINE, MAX_TEXT),
         record.text("kernel", _LINE, MAX_TEXT),
     )
-    secrets = record.texts("secrets", _VERSION, _MOST_SECRETS)
+    secrets = record.texts("secrets", _VERSION, MOST_SECRETS)
     return hello, record.flag("commandStarted"), record.flag("network"), secrets
 
 
