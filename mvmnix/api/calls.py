@@ -3,6 +3,7 @@
 from types import TracebackType
 from typing import Final, Self
 
+from mvmnix.digest import Digest
 from mvmnix.errors import MvmnixError, UsageError
 from mvmnix.formats.escaping import shell_command
 from mvmnix.launch.control import calls
@@ -106,12 +107,17 @@ def create_snapshot(machines: Directory, machine: str) -> SnapshotKept:
         return run(calls.take_snapshot(connection, ends=False))
 
 
-def cool_machine(machines: Directory, machine: str) -> SnapshotKept:
+def cool_machine(machines: Directory, machine: str, policy: Digest) -> SnapshotKept:
     """Take a snapshot of the running machine with this id or name, and return once it has ended with that.
 
-    From then on its name and its ports are free. Raises as `create_snapshot` does; MvmnixError where it doesn't end.
+    `policy` is the one in force: a machine of another one is not ended, for none could go on from it. From the end on
+    its name and its ports are free. Raises as `create_snapshot` does; MvmnixError where it doesn't end.
     """
-    found = registry.find_machine(machines, machine).status.machine
+    status = registry.find_machine(machines, machine).status
+    found = status.machine
+    if status.policy != policy:
+        why = f"the machine {machine!r} was started under another trust policy, and none would go on from its snapshot"
+        raise UsageError(why, hint="start a machine anew; this one can be stopped: mvm stop")
     with connect(machines, found) as connection:
         kept = run(calls.take_snapshot(connection, ends=True))
     if not registry.await_end(machines, found, patience=END_PATIENCE):

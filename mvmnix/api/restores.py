@@ -10,9 +10,11 @@ from mvmnix.api.launch import StartOptions, start_machine
 from mvmnix.api.machine_store import with_snapshots
 from mvmnix.api.snapshot_store import open_snapshots, read_claim
 from mvmnix.errors import MvmnixError, UsageError
+from mvmnix.formats.escaping import shell_command
 from mvmnix.launch.control.drivers import Steps, run, together
 from mvmnix.machines import registry
 from mvmnix.machines.registry import MachineEntry
+from mvmnix.machines.status import is_id
 
 #: Machines that one fork starts, at most: each has its plan's memory.
 MOST_FORKS: Final = 64
@@ -35,8 +37,12 @@ def thaw_machine(context: Context, machine: str, options: StartOptions) -> str:
     Of several with one name the cold one is meant. Raises UsageError for a machine that runs or wasn't cooled, or whose
     snapshot is gone; what `restore_snapshot` raises.
     """
+    snapshots = open_snapshots(context)
+    if is_id(machine) and snapshots.has(machine):
+        hint = shell_command("mvm", "restore", machine)
+        raise UsageError(f"{machine} is the id of a snapshot, not of a machine", hint=hint)
     status = _find_cooled(context, machine).status
-    said = (read_claim(kept.bundle) for kept in open_snapshots(context).list())
+    said = (read_claim(kept.bundle) for kept in snapshots.list())
     kept = (claim for claim in said if claim is not None and claim.imported is None)  # whose machine is another host's
     cooled = [claim for claim in kept if claim.machine == status.machine and claim.ended_with]
     if not cooled:
@@ -46,14 +52,18 @@ def thaw_machine(context: Context, machine: str, options: StartOptions) -> str:
 
 
 def _find_cooled(context: Context, machine: str) -> MachineEntry:
-    """The machine that was cooled: one that has gone on since may have been made in the same second."""
+    """The machine that was cooled: one that runs may have its name, or one that went on in the same second."""
     found = registry.find_machine(context.machines, machine)
+    if machine == found.status.name:
+        namesakes = [it for it in registry.list_entries(context.machines) if it.status.name == machine]
+        cold = [it for it in with_snapshots(context.machines, namesakes) if it.snapshot]
+        if cold and found.alive:
+            hint = shell_command("mvm", "thaw", cold[-1].status.machine, "--name", f"{machine}-2")
+            raise UsageError(f"a running machine has the name {machine!r} of the cold one", hint=hint)
+        found = cold[-1] if cold else found
     if found.alive:
         raise UsageError(f"the machine {machine!r} is running", hint="mvm ps lists the cold ones")
-    if machine != found.status.name:
-        return found
-    namesakes = [it for it in registry.list_entries(context.machines) if it.status.name == machine]
-    return next((it for it in reversed(with_snapshots(context.machines, namesakes)) if it.snapshot), found)
+    return found
 
 
 def fork_machine(context: Context, machine: str, count: int) -> tuple[str | MvmnixError, ...]:

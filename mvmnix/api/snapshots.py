@@ -57,7 +57,7 @@ def list_snapshots(context: Context) -> tuple[SnapshotClaim, ...]:
     snapshots, found = open_snapshots(context), list[SnapshotClaim]()
     snapshots.sweep()
     for kept in snapshots.list():
-        if (claim := read_claim(kept.bundle)) is not None:
+        if (claim := read_claim(kept.bundle)) is not None and claim.id == kept.id:
             found.append(claim)
         else:
             command = shell_command("mvm", "snapshot", "rm", kept.id)

@@ -147,7 +147,8 @@ class KeptImages:
         index = dict(self._library.whole_index())
         if held := sorted({who for name in names for who in rules.users_of(index[name], needs)}):
             hint = (
-                "stop the machine; a plan needs its image until it expires, or is forgotten: mvm plan ls, mvm plan rm"
+                "stop the machine, or remove the snapshot: mvm snapshot rm; "
+                "a plan needs its image until it expires, or is forgotten: mvm plan ls, mvm plan rm"
             )
             raise UsageError(f"it is needed by {', '.join(held)}", hint=hint)
         builds = tuple(Shelved(name, entry, self._known_files(entry)) for name, entry in index.items())

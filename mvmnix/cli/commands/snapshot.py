@@ -152,4 +152,4 @@ def cool(machine: str) -> None:
     It holds no memory then: `mvm ps` lists it as cold. `mvm thaw MACHINE` starts one that goes on from there.
     """
     with api.open_context(TERMINAL) as context:
-        click.echo(api.cool_machine(context.machines, machine).id)
+        click.echo(api.cool_machine(context.machines, machine, context.policy.digest).id)

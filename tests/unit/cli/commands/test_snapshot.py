@@ -131,6 +131,38 @@ def test_one_that_says_nothing_is_told_of(saving: Station, web: str) -> None:
     assert f"the snapshot {snapshot} says can't be read; remove it: mvm snapshot rm {snapshot}" in said.err
 
 
+def test_one_with_the_statement_of_another_is_not_listed_as_that(saving: Station, web: str) -> None:
+    first, second = done(saving, "snapshot", "create", web), done(saving, "snapshot", "create", web)
+    directory = saving.state / "snapshots"
+    (directory / second / "snapshot.json").write_bytes((directory / first / "snapshot.json").read_bytes())
+    said = saving.mvm("snapshot", "ls", "--json")
+    assert [line["id"] for line in said.answer("snapshots")] == [first]
+    assert f"mvm snapshot rm {second}" in said.err
+
+
+def test_a_machine_of_another_policy_is_not_cooled(saving: Station, web: str) -> None:
+    policy = saving.config / "trust.toml"
+    policy.write_text(policy.read_text() + "# changed\n")
+    said = saving.mvm("cool", web)
+    assert (said.code, "started under another trust policy" in said.err) == (2, True), said.err
+    assert running(saving) == {web}
+
+
+def test_thaw_says_what_it_takes(saving: Station, web: str) -> None:
+    snapshot = done(saving, "cool", "web")
+    said = saving.mvm("thaw", snapshot)
+    assert (said.code, f"next: mvm restore {snapshot}" in said.err) == (2, True), said.err
+
+
+def test_a_name_that_a_cold_machine_and_one_that_runs_have(saving: Station, web: str) -> None:
+    kept = done(saving, "snapshot", "create", web)
+    done(saving, "cool", "web")
+    done(saving, "restore", kept, "--name", "web")
+    said = saving.mvm("thaw", "web")
+    assert (said.code, f"next: mvm thaw {web} --name web-2" in said.err) == (2, True), said.err
+    assert saving.mvm("thaw", web, "--name", "web-2").code == 0
+
+
 def test_a_cooled_machine_is_thawed_under_its_name(saving: Station, web: str) -> None:
     assert saving.mvm("thaw", "web").code == 2, "it runs"
     snapshot = done(saving, "cool", "web")
