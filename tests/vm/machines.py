@@ -11,6 +11,18 @@ from tests.patience import PATIENCE, until
 HELLO = "./examples/hello"
 
 
+def done(world: World, *words: str | Path) -> str:
+    """Run `mvm` in a world, where it has to succeed, and return what it prints."""
+    finished = world.home.mvm(*words)
+    assert finished.returncode == 0, finished.stderr.decode()
+    return finished.stdout.decode().strip()
+
+
+def inside(world: World, machine: str, script: str) -> str:
+    """The same of a shell in a machine."""
+    return done(world, "exec", machine, "/bin/busybox", "sh", "-c", script)
+
+
 def wait_for(what: Callable[[], object]) -> None:
     """Wait until something is so."""
     until(what, seconds=PATIENCE)

@@ -10,7 +10,7 @@ import pytest
 
 from tests.conftest import World
 from tests.leaks import in_files
-from tests.vm.machines import machines, processes_of, states
+from tests.vm.machines import done, inside, machines, processes_of, states
 
 pytestmark = pytest.mark.vm
 
@@ -32,19 +32,9 @@ def machine(copied: World, minimal: str, tmp_path: Path) -> Iterator[str]:
         copied.home.mvm("kill", *running)
 
 
-def done(world: World, *words: str) -> str:
-    finished = world.home.mvm(*words)
-    assert finished.returncode == 0, finished.stderr.decode()
-    return finished.stdout.decode().strip()
-
-
 def listed(world: World) -> dict[str, str]:
     """The states of the machines that live or are cold, by their ids."""
     return {each["id"]: each["state"] for each in json.loads(done(world, "ps", "--json"))["result"]}
-
-
-def inside(world: World, machine: str, script: str) -> str:
-    return done(world, "exec", machine, "/bin/busybox", "sh", "-c", script)
 
 
 def count(world: World, machine: str) -> int:
