@@ -71,6 +71,11 @@ def test_the_readme_shows_the_help_text() -> None:
     assert f"```text\n{command_line_page.help_of()}```" in README
 
 
+def test_the_hook_for_generations_is_the_one_that_is_tested() -> None:
+    _, _, code = (ROOT / "tests/vm/generations/hook.py").read_text().partition('"""\n\n')
+    assert f"```python\n{code}```" in (ROOT / "docs/guests.md").read_text()
+
+
 def long_lines(path: Path) -> list[str]:
     """Tables, commands and single long words are as wide as they are."""
     prose = re.sub(r"(?ms)^ *```.*?^ *```$", "", path.read_text())
