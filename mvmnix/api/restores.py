@@ -1,4 +1,4 @@
-"""Has machines started that go on from snapshots: whoever starts one verifies its snapshot, and not this process."""
+"""Has machines started that go on from snapshots; each is verified by the process that starts it, and not here."""
 
 from contextlib import suppress
 from dataclasses import replace
