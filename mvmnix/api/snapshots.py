@@ -37,6 +37,7 @@ from mvmnix.launch.templates.sealing_key import read_or_make
 from mvmnix.plan.backend import Backend
 from mvmnix.provenance.policy.verdicts import refuse_older
 from mvmnix.system.output_files import NewFile
+from mvmnix.system.prctl import disable_core_dumps_and_tracing
 from mvmnix.system.procfs import boot_id
 from mvmnix.vmm.tsc import TscClock
 
@@ -87,6 +88,7 @@ def verify_kept_snapshot(context: Context, snapshot: str) -> tuple[StepResult, .
 
     Nothing is started, and no nonce is spent. Raises UsageError where there is none, RefusedError.
     """
+    disable_core_dumps_and_tracing()  # keys and what a guest had in memory pass through
     tsc, snapshots = TscClock.start(), open_snapshots(context)
     with snapshots.open(snapshot) as kept, submit_for(context, kept.plan) as submission:
         facts, moment = _host_and_time(context, tsc)
@@ -108,6 +110,7 @@ def export_snapshot(context: Context, snapshot: str, recipient: str, out: NewFil
     That it was exported, and to whom, is in the log. Raises UsageError for a recipient that is none, or a file that is
     there; RefusedError, also for a snapshot whose plan is for once.
     """
+    disable_core_dumps_and_tracing()  # keys and what a guest had in memory pass through
     try:
         to = parse_recipient(recipient)
     except ValueError as error:
@@ -130,6 +133,7 @@ def import_snapshot(context: Context, file: str) -> str:
     This host signs a statement of its own about it, which names the other one. Raises UsageError for what is no regular
     file, or a snapshot that is kept here; RefusedError, which is logged.
     """
+    disable_core_dumps_and_tracing()  # keys and what a guest had in memory pass through
     tsc, snapshots = TscClock.start(), open_snapshots(context)
     with files.regular(file, "name a file that is there") as fd, os.fdopen(fd, "rb", closefd=False) as source:
         with _unless_damaged(context, file):

@@ -240,7 +240,7 @@ class _Performance:
 
     def _keep_successor(self, claim: "SnapshotClaim", machine: str) -> None:
         """Have lists say that the machine of a snapshot is no longer cold, where it ended with that."""
-        if claim.ended_with:
+        if claim.ended_with and claim.imported is None:  # another host's machine is none of ours
             with suppress(MvmnixError, OSError):  # nothing but lists depends on it
                 keep_successor(self._context.machines, claim.machine, machine)
 

@@ -1,14 +1,16 @@
 """Makes a data disk for one start: a file without a name, which only ever holds ciphertext, and its key in memory.
 
 When the last descriptor of the file is closed, by whatever end of the machine, the kernel gives its room back. Then
-the key is gone too: it was drawn for this start, and no file has had it but a snapshot's, sealed. Nothing else writes a
-LUKS header.
+the key is gone too, unless a snapshot has it, sealed: no other file has had it. It is drawn for one start, and for
+those that go on from a snapshot of that. Nothing else writes a LUKS header.
 """
 
 import errno
 import os
 import secrets
 import struct
+from contextlib import ExitStack
+from functools import partial
 from hashlib import pbkdf2_hmac, sha256
 from itertools import batched
 from typing import Final, Self
@@ -69,13 +71,18 @@ class PreparedDisk:
         disable_core_dumps_and_tracing()
         if len(unlocking) != UNLOCKING_BYTES:
             raise ValueError(f"a header and its passphrase have {UNLOCKING_BYTES} bytes")
-        file = _file(size, directory)
-        try:
-            header = memfd(unlocking[:_HEADER_BYTES], name="data-header")
-            return cls(DataAttachment(file, header, memfd(unlocking[_HEADER_BYTES:], name="data-key"), size))
-        except BaseException:
-            os.close(file)
-            raise
+        with ExitStack() as undo:
+            fds = list[int]()
+            for make in (
+                partial(_file, size, directory),
+                partial(memfd, unlocking[:_HEADER_BYTES], name="data-header"),
+                partial(memfd, unlocking[_HEADER_BYTES:], name="data-key"),
+            ):
+                fds.append(make())
+                undo.callback(os.close, fds[-1])
+            file, header, key = fds
+            undo.pop_all()
+        return cls(DataAttachment(file, header, key, size))
 
     def write(self, at: int, data: bytes) -> None:
         """Write ciphertext, as it was read from the file of a disk that is unlocked alike. Raises OSError."""

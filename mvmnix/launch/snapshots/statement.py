@@ -35,6 +35,8 @@ _WORDS: Final = r"[^\x00-\x1f\x7f]{1,1024}"
 _LINE: Final = r"[^\x00-\x1f\x7f]*"
 _VERSION: Final = r"[!-~]{1,256}"
 _MOST_FILES: Final = 16
+#: What a sealed stream holds (templates/sealed_stream.py), but for the state of devices and what precedes each block.
+_MOST_SEALED_MIB: Final = 2**20 - 2**10
 _MOST_PROGRAMS: Final = 64
 #: What no two programs have in common.
 _PROGRAMS: Final[Mapping[str, Callable[[HostFile], Hashable]]] = {"a program is listed twice": lambda it: it.path}
@@ -101,6 +103,10 @@ def unfit(plan: Plan) -> str:
         (
             bool(plan.secrets) and not plan.snapshot_with_secrets,
             "the guest is told secrets, which its memory has, and the plan doesn't say that a snapshot may have them",
+        ),
+        (
+            plan.data is not None and plan.memory_mib + plan.data.size_mib > _MOST_SEALED_MIB,
+            f"memory and data disk are more than the {_MOST_SEALED_MIB} MiB that can be sealed",
         ),
         (bool(plan.ports), "streams to the guest's ports would be open when it goes on"),
     )

@@ -7,6 +7,7 @@ directory gets its name when all are on the disk; until then it has another one,
 by a sweep once it isn't. Without its key a snapshot is of no use: so that is what a removal takes first.
 """
 
+import errno
 import fcntl
 import hashlib
 import hmac
@@ -24,7 +25,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from mvmnix.digest import Digest
-from mvmnix.errors import ReasonCode, RefusedError, UnreadableError, UsageError, refuse
+from mvmnix.errors import MvmnixError, ReasonCode, RefusedError, UnreadableError, UsageError, refuse
 from mvmnix.launch.data.setup import UNLOCKING_BYTES, PreparedDisk, unlocking
 from mvmnix.launch.snapshots.statement import ID, SEALED_FILE, SnapshotClaim
 from mvmnix.launch.templates import guest_memory
@@ -45,6 +46,8 @@ _PARTIAL: Final = r"\.[0-9a-f]{12}\.[0-9a-f]{16}\.partial"
 _KEY_LIMIT: Final = 1024
 #: Bytes of a bundle: a statement in base64, which is a third longer, and what is around it; of several of a plan.
 BUNDLE_LIMIT: Final = 2 * STATEMENT_LIMIT
+#: Bytes that a snapshot leaves free on the disk that it is kept on: the audit log is there, too.
+_SPARE: Final = 32 << 20
 _MEMORY_NAME: Final = "mvmnix-snapshot"
 _ANOTHER_SIZE: Final = "its sealed file has not the size that its statement names"
 
@@ -130,11 +133,12 @@ class Writer:
         """Seal the state of the devices, the guest's memory and its disk; yield the bytes of the sealed file so far.
 
         `memory` is a descriptor of so many bytes. Each step seals 1 MiB; it reads each byte once, and skips zeros.
-        Raises OSError, also where the host's disk is full; ValueError for a state of no or too many bytes, a disk that
-        lacks what unlocks it, or a second call.
+        Raises OSError, also where the host's disk has no room for it; ValueError for a state of no or too many bytes,
+        what was cut off, or a second call.
         """
         if self._found is not None or not 0 < len(state) <= LARGEST_STATE:
             raise ValueError("a snapshot is sealed once, and has the state of some devices")
+        _require_room(self._home, memory, *(() if disk is None else (disk.file,)))
         key, sealed, written = os.urandom(KEY_BYTES), hashlib.sha256(), 0
         plain = chain((state, b"" if disk is None else unlocking(disk)), guest_memory.pack(_blocks(memory, size, disk)))
         with os.fdopen(self._home.create_file(SEALED_FILE), "wb") as file:
@@ -272,13 +276,13 @@ class Snapshots:
         return self._directory.exists(_checked(snapshot))
 
     def list(self) -> tuple[ListedSnapshot, ...]:
-        """Return what is kept, by id; what a removal left half done is left out."""
+        """Return what is kept, by id; what a removal left half done, and what is no snapshot's, is left out."""
         found = list[ListedSnapshot]()
         if not self._directory.exists(_LOCK):  # none was ever kept, and to look changes nothing
             return ()
         with self._directory.share(_LOCK):
             for snapshot in self._ids():
-                with self._directory.existing(snapshot) as home:
+                with suppress(OSError, MvmnixError), self._directory.existing(snapshot) as home:
                     if home.exists(KEY_FILE):
                         found.append(_listed(snapshot, home))
         return tuple(found)
@@ -403,11 +407,19 @@ def _refused(kept: KeptSnapshot) -> Iterator[None]:
         raise _damaged(kept.id, str(error)) from error
 
 
+def _require_room(home: Directory, *files: int) -> None:
+    """Raise OSError where a file system has no room for all that these files hold, and some more for the host."""
+    needed = sum(os.fstat(fd).st_blocks for fd in files) * 512 + _SPARE
+    room = os.fstatvfs(home.fd)
+    if room.f_bavail * room.f_frsize < needed:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
 def _blocks(memory: int, size: int, disk: DataAttachment | None) -> Iterator[tuple[int, bytes]]:
     """Yield what a guest has: the blocks of its memory, and those of its disk as if they lay behind the memory."""
-    yield from guest_memory.blocks(memory, size)
+    yield from guest_memory.first_blocks(memory, size)
     if disk is not None:
-        yield from ((size + at, data) for at, data in guest_memory.blocks(disk.file, disk.size))
+        yield from ((size + at, data) for at, data in guest_memory.first_blocks(disk.file, disk.size))
 
 
 def _filling(disk: PreparedDisk, pieces: Iterable[tuple[int, bytes]], size: int) -> Iterator[tuple[int, bytes]]:

@@ -19,6 +19,8 @@ from mvmnix.system.descriptors import reopen
 #: Bytes of the pieces in which memory is kept; those that hold nothing but zeros are left out.
 BLOCK: Final = 65536
 _ZEROS: Final = bytes(BLOCK)
+#: Blocks of zeros that one step of `first_blocks` reads.
+_TURN: Final = 100
 #: Bytes of the offset that precedes each block in a stream.
 _OFFSET: Final = 8
 _ANOTHER: Final = "the memory is not what was kept"
@@ -55,15 +57,33 @@ def sealed_state(data: bytes) -> int:
         os.close(fd)
 
 
-def blocks(fd: int, size: int | None = None) -> Iterator[tuple[int, bytes]]:
-    """Yield offsets and bytes of the blocks that hold anything, in order: of a file's first bytes, or all of it."""
-    end, at = os.fstat(fd).st_size, 0
-    size = end if size is None else min(size, end)
+def blocks(fd: int) -> Iterator[tuple[int, bytes]]:
+    """Yield offsets and bytes of the blocks that hold anything, in order."""
+    size, at = os.fstat(fd).st_size, 0
     while (at := _next_data(fd, at, size)) < size:
         data = os.pread(fd, BLOCK, at)
         if data != _ZEROS[: len(data)]:
             yield at, data
         at += BLOCK
+
+
+def first_blocks(fd: int, size: int) -> Iterator[tuple[int, bytes]]:
+    """The same of the first `size` bytes of a file that another process may write; a multiple of BLOCK.
+
+    Of blocks of zeros that aren't holes each hundredth in a row is yielded too, so that a step ends soon whatever was
+    written. Raises ValueError for a file that has become shorter.
+    """
+    at = zeros = 0
+    while (at := _next_data(fd, at, size)) < size:
+        data = os.pread(fd, BLOCK, at)
+        if len(data) != BLOCK:
+            raise ValueError("memory or data disk was cut off")
+        zeros = zeros + 1 if data == _ZEROS else 0
+        if zeros % _TURN == 0:
+            yield at, data
+        at += BLOCK
+    if os.fstat(fd).st_size < size:
+        raise ValueError("memory or data disk was cut off")
 
 
 def _next_data(fd: int, at: int, size: int) -> int:

@@ -12,8 +12,10 @@ from mvmnix.clock import now
 from mvmnix.errors import ReasonCode
 from mvmnix.launch.runtime.finalize import Ended, conclude
 from mvmnix.launch.snapshots.export import recipient_key, show_recipient
+from mvmnix.launch.templates.sealing_key import read_or_make
 from mvmnix.machines import retention
 from mvmnix.machines.retention import MachineKind
+from mvmnix.system.private_dirs import Directory
 from tests.hostile.rig import replaced
 from tests.patience import until
 from tests.unit.cli.machines import edited, workload
@@ -31,6 +33,7 @@ STRANGERS = show_recipient(recipient_key(bytes(32)).public_key())
 def saving(settled: Station) -> Station:
     """A user whose hypervisor saves guests, and whose host's counter is always measured the same."""
     settled.saves_guests()
+    settled.monkeypatch.setattr("mvmnix.api.snapshots.disable_core_dumps_and_tracing", lambda: None)
     return settled
 
 
@@ -367,8 +370,28 @@ def test_one_is_exported_imported_and_gone_on_from(saving: Station, tmp_path: Pa
     assert ours["sealed"]["key"] != theirs["sealed"]["key"]
     assert saving.mvm("thaw", "web").code == 2, "an imported one is not what a machine here was cooled to"
     other = done(saving, "restore", snapshot)
+    assert not list(saving.state.glob("machines/*/successor")), "nor does it say which machine goes on"
     done(saving, "kill", other)
     assert "records verify" in done(saving, "audit", "verify")
+
+
+@pytest.mark.parametrize("verb", ["verify", "export", "import"])
+def test_what_reads_the_memory_of_a_guest_can_not_be_looked_into(saving: Station, tmp_path: Path, verb: str) -> None:
+    taking_imports(saving)
+    snapshot, file = done(saving, "snapshot", "create", started(saving)), tmp_path / "exported"
+    exported(saving, snapshot, file)
+    order, to = list[str](), done(saving, "snapshot", "recipient")
+
+    def read(keys: Directory) -> bytes:
+        order.append("read")
+        return read_or_make(keys)
+
+    for name in ("mvmnix.api.snapshot_store.read_or_make", "mvmnix.api.snapshots.read_or_make"):
+        saving.monkeypatch.setattr(name, read)
+    saving.monkeypatch.setattr("mvmnix.api.snapshots.disable_core_dumps_and_tracing", lambda: order.append("closed"))
+    words = {"verify": (snapshot,), "export": (snapshot, "--to", to, "-o", str(tmp_path / "2")), "import": (str(file),)}
+    saving.mvm("snapshot", verb, *words[verb])
+    assert order[:2] == ["closed", "read"]
 
 
 def test_what_is_not_imported(saving: Station, web: str, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Data disks in snapshots: what lies on one comes back as it was, under what unlocks it, or nothing does."""
 
 import os
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -96,6 +97,39 @@ def test_one_whose_header_or_key_was_cut_off(
 ) -> None:
     os.ftruncate(cut(disk), 1)
     with saved_memory() as memory, here.snapshots.begin(ID) as writer, pytest.raises(ValueError, match="cut off"):
+        next(writer.seal(STATE, memory, SIZE, disk))
+    assert here.left() == []
+
+
+def test_what_was_cut_off_is_not_sealed(here: Kept, disk: DataAttachment) -> None:
+    for fd in (disk.file, None):
+        with saved_memory() as memory, here.snapshots.begin(ID) as writer:
+            os.ftruncate(memory if fd is None else fd, BLOCK + 1)
+            with pytest.raises(ValueError, match="cut off"):
+                deque(writer.seal(STATE, memory, SIZE, disk), maxlen=0)
+    assert here.left() == []
+
+
+def test_zeros_that_were_written_end_a_step_too(here: Kept) -> None:
+    """However many a hypervisor wrote: its supervisor reads some of them, and then has its turn."""
+    prepared = PreparedDisk.ready(DataDisk(MIB, "/data"), here.directory)
+    assert isinstance(prepared.attachment, DataAttachment)
+    with closing_disk(prepared):
+        for at in range(0, MIB << 20, BLOCK):
+            prepared.write(at, bytes(BLOCK))
+        found = list(guest_memory.first_blocks(prepared.attachment.file, MIB << 20))
+    assert [at // BLOCK for at, _ in found] == [99, 199]
+
+
+def test_without_room_for_all_of_it_nothing_is_written(
+    here: Kept, disk: DataAttachment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    room = os.statvfs("/")
+    scarce = os.statvfs_result((*room[:4], (48 << 20) // room.f_frsize, *room[5:10], room.f_fsid))
+    monkeypatch.setattr(os, "fstatvfs", lambda _: scarce)
+    here.keep()
+    here.snapshots.remove(ID)
+    with saved_memory() as memory, here.snapshots.begin(ID) as writer, pytest.raises(OSError, match="No space left"):
         next(writer.seal(STATE, memory, SIZE, disk))
     assert here.left() == []
 

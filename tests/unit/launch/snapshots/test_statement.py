@@ -25,6 +25,7 @@ from mvmnix.launch.snapshots.statement import (
 from mvmnix.machines.receipt import HostFile
 from mvmnix.model import Verb
 from mvmnix.plan.backend import Backend
+from mvmnix.plan.data_disk import DataDisk
 from mvmnix.plan.kernel_command_line import Addition, BackendParameter
 from mvmnix.plan.network import Network, parse_rules
 from mvmnix.plan.plan import Accelerator
@@ -225,6 +226,8 @@ def granted(world: World, **changes: Any) -> str:
         ({}, ""),
         ({"verbs": frozenset({Verb.EXEC})}, ""),
         ({"accelerator": Accelerator.TCG}, ""),
+        ({"data": DataDisk(64, "/data")}, ""),
+        ({"data": DataDisk(2**20, "/data")}, "more than the"),
         ({"accelerator": Accelerator.KVM}, "KVM"),
         ({"backend": Backend.CONTAINER, "isolation": Isolation.CONTAINER}, "backend container"),
         ({"backend": Backend.FIRECRACKER}, "backend firecracker"),

@@ -283,6 +283,16 @@ def test_its_key_is_removed_first(here: Kept, monkeypatch: pytest.MonkeyPatch) -
     assert here.left() == []
 
 
+def test_what_is_no_snapshot_is_not_listed(here: Kept) -> None:
+    here.keep()
+    (here.path("a" * 12)).write_bytes(b"")
+    (here.path("b" * 12)).symlink_to("/etc")
+    here.keep(OTHER_ID)
+    (here.path(OTHER_ID) / BUNDLE_FILE).unlink()
+    (here.path(OTHER_ID) / BUNDLE_FILE).mkdir()
+    assert [it.id for it in here.snapshots.list()] == [ID]
+
+
 def test_who_has_opened_it_keeps_its_file(here: Kept) -> None:
     claim = here.keep()
     with here.snapshots.open(ID) as kept:
