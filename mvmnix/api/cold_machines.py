@@ -7,7 +7,7 @@ proves (machine_store.py), which is asked for where a state is shown.
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from mvmnix.api.snapshot_store import read_claim
+from mvmnix.api.snapshot_store import read_ends
 from mvmnix.launch.snapshots.store import Snapshots
 from mvmnix.machines import registry
 from mvmnix.machines.registry import MachineEntry
@@ -23,9 +23,8 @@ def add_snapshots(
     Left out are snapshots that another host exported, those of another boot of this host, and those from which a
     machine has gone on. Raises OSError.
     """
-    claims = (claim for kept in snapshots.list() if (claim := read_claim(kept.bundle)) and claim.id == kept.id)
     boot = boot_id()
-    found = {it.machine: it.id for it in claims if it.ended_with and it.imported is None and it.boot == boot}
+    found = {machine: claim.id for machine, claim in read_ends(snapshots).items() if claim.boot == boot}
     return tuple(_with_snapshot(machines, entry, found.get(entry.status.machine, "")) for entry in entries)
 
 

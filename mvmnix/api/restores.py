@@ -8,7 +8,7 @@ from mvmnix.api.calls import create_snapshot
 from mvmnix.api.context import Context
 from mvmnix.api.launch import StartOptions, start_machine
 from mvmnix.api.machine_store import with_snapshots
-from mvmnix.api.snapshot_store import open_snapshots, read_claim
+from mvmnix.api.snapshot_store import open_snapshots, read_ends
 from mvmnix.errors import MvmnixError, UsageError
 from mvmnix.formats.escaping import shell_command
 from mvmnix.launch.control.drivers import Steps, run, together
@@ -42,13 +42,10 @@ def thaw_machine(context: Context, machine: str, options: StartOptions) -> str:
         hint = shell_command("mvm", "restore", machine)
         raise UsageError(f"{machine} is the id of a snapshot, not of a machine", hint=hint)
     status = _find_cooled(context, machine).status
-    said = (read_claim(kept.bundle) for kept in snapshots.list())
-    kept = (claim for claim in said if claim is not None and claim.imported is None)  # whose machine is another host's
-    cooled = [claim for claim in kept if claim.machine == status.machine and claim.ended_with]
-    if not cooled:
+    claim = read_ends(snapshots).get(status.machine)
+    if claim is None:
         raise UsageError(f"nothing is kept of the machine {machine!r} to go on from", hint="mvm snapshot ls")
-    last = max(cooled, key=lambda claim: claim.created)
-    return restore_snapshot(context, last.id, replace(options, name=options.name or status.name))
+    return restore_snapshot(context, claim.id, replace(options, name=options.name or status.name))
 
 
 def _find_cooled(context: Context, machine: str) -> MachineEntry:

@@ -58,7 +58,7 @@ def list_snapshots(context: Context) -> tuple[SnapshotClaim, ...]:
     snapshots, found = open_snapshots(context), list[SnapshotClaim]()
     snapshots.sweep()
     for kept in snapshots.list():
-        if (claim := read_claim(kept.bundle)) is not None and claim.id == kept.id:
+        if (claim := read_claim(kept)) is not None:
             found.append(claim)
         else:
             command = shell_command("mvm", "snapshot", "rm", kept.id)
@@ -211,8 +211,8 @@ def prune_snapshots(context: Context, *, remove: bool) -> tuple[StaleSnapshot, .
     """
     snapshots, found = open_snapshots(context), list[StaleSnapshot]()
     for kept in snapshots.list():
-        claim = read_claim(kept.bundle)
-        if claim is None or claim.id != kept.id or not (why := _stale(context, claim, kept.plan)):
+        claim = read_claim(kept)
+        if claim is None or not (why := _stale(context, claim, kept.plan)):
             continue
         found.append(StaleSnapshot(claim, why))
         if remove:
