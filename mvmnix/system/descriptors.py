@@ -160,6 +160,18 @@ def reopen(fd: int, flags: int = os.O_RDONLY) -> int:
     return os.open(f"/proc/self/fd/{fd}", flags | os.O_CLOEXEC)
 
 
+def make_together(*makers: Callable[[], int]) -> list[int]:
+    """Return what each of these makes, in order: a descriptor; where one raises, those before it are closed."""
+    made = list[int]()
+    try:
+        made.extend(make() for make in makers)
+    except BaseException:
+        for fd in made:
+            os.close(fd)
+        raise
+    return made
+
+
 def is_pipe(fd: int, access: int) -> bool:
     """Return whether a descriptor is a pipe's, opened for `access` (os.O_RDONLY or os.O_WRONLY), or for both.
 

@@ -9,7 +9,6 @@ import errno
 import os
 import secrets
 import struct
-from contextlib import ExitStack
 from functools import partial
 from hashlib import pbkdf2_hmac, sha256
 from itertools import batched
@@ -19,6 +18,7 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
 from mvmnix.errors import MvmnixError
 from mvmnix.plan.data_disk import DataDisk
+from mvmnix.system.descriptors import make_together
 from mvmnix.system.prctl import disable_core_dumps_and_tracing
 from mvmnix.system.private_dirs import Directory
 from mvmnix.system.store import memfd
@@ -49,9 +49,9 @@ _UUID: Final = b"00000000-0000-4000-8000-000000000000"
 class PreparedDisk:
     """The descriptors of a data disk, until `release`."""
 
-    def __init__(self, attachment: DataAttachment | PlaceholderDisk | None) -> None:
-        """Take them over; made by `ready` or `again`, or of what stands for a data disk, or for none."""
-        self.attachment = attachment
+    def __init__(self, attachment: DataAttachment | PlaceholderDisk) -> None:
+        """Take them over; made by `ready` or `again`, or of what stands for a data disk."""
+        self.attachment: DataAttachment | PlaceholderDisk | None = attachment
 
     @classmethod
     def ready(cls, wanted: DataDisk, directory: Directory) -> Self:
@@ -71,17 +71,11 @@ class PreparedDisk:
         disable_core_dumps_and_tracing()
         if len(unlocking) != UNLOCKING_BYTES:
             raise ValueError(f"a header and its passphrase have {UNLOCKING_BYTES} bytes")
-        with ExitStack() as undo:
-            fds = list[int]()
-            for make in (
-                partial(_file, size, directory),
-                partial(memfd, unlocking[:_HEADER_BYTES], name="data-header"),
-                partial(memfd, unlocking[_HEADER_BYTES:], name="data-key"),
-            ):
-                fds.append(make())
-                undo.callback(os.close, fds[-1])
-            file, header, key = fds
-            undo.pop_all()
+        file, header, key = make_together(
+            partial(_file, size, directory),
+            partial(memfd, unlocking[:_HEADER_BYTES], name="data-header"),
+            partial(memfd, unlocking[_HEADER_BYTES:], name="data-key"),
+        )
         return cls(DataAttachment(file, header, key, size))
 
     def write(self, at: int, data: bytes) -> None:

@@ -15,7 +15,6 @@ from typing import Final
 from mvmnix.errors import ReasonCode, refuse
 from mvmnix.launch.agent.port_forward import ServiceFactory
 from mvmnix.launch.agent.requests import GuestConfig
-from mvmnix.launch.data.setup import PreparedDisk
 from mvmnix.launch.gate.snapshot import VerifiedSnapshot
 from mvmnix.launch.runtime.host import Host
 from mvmnix.launch.runtime.machine import Machine
@@ -85,17 +84,18 @@ def _prepared(
             undo.callback(network.close)
         config = guest_config(plan, host, (), ())
         guest = host.snapshots.unseal(kept, claim, host.machines)
-        disk = guest.disk or PreparedDisk(None)
-        undo.callback(disk.release)
-        files = SaveFiles(guest.memory, disk.attachment)
+        if guest.disk is not None:
+            undo.callback(guest.disk.release)
+        data = None if guest.disk is None else guest.disk.attachment
+        files = SaveFiles(guest.memory, data)
         undo.callback(files.close)
         versions, config = secret_versions(plan, host, config), config.without_secrets()
         _refuse_others(claim, versions)
         state = guest_memory.sealed_state(guest.state)
         restored = RestoredGuest(SnapshotOrigin(claim.id, snapshot.digest), state, claim.hello, config)
-        spec = replace(spec, tsc_khz=claim.tsc_khz, memory=files.backend, data=disk.attachment)
+        spec = replace(spec, tsc_khz=claim.tsc_khz, memory=files.backend, data=data)
         spec = replace(spec, restored=state, saves=files.state)
         where = (host.hypervisor, host.jail)
-        preparation = Preparation(*where, spec, disk=disk, network=network, restored=restored, files=files)
+        preparation = Preparation(*where, spec, disk=guest.disk, network=network, restored=restored, files=files)
         undo.pop_all()
     return config, versions, preparation

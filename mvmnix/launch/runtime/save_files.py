@@ -1,11 +1,12 @@
 """What a guest is saved into: its memory, which its hypervisor and this process both see, a state, its data disk."""
 
 import os
+from functools import partial
 from typing import Final, Self
 
 from mvmnix.errors import MvmnixError
 from mvmnix.launch.templates import guest_memory
-from mvmnix.system.descriptors import reopen
+from mvmnix.system.descriptors import make_together, reopen
 from mvmnix.vmm.port import LARGEST_STATE, DataAttachment, MemoryBackend, PlaceholderDisk
 
 _MEMORY, _STATE = "mvmnix-saved-memory", "mvmnix-saved-state"
@@ -81,12 +82,5 @@ class SaveFiles:
 
 def _to_read(disk: DataAttachment) -> DataAttachment:
     """The same disk by descriptors of its own, for reading."""
-    copies = list[int]()
-    try:
-        copies.extend(map(reopen, disk.descriptors))
-        file, header, key = copies
-        return DataAttachment(file, header, key, disk.size)
-    except BaseException:
-        for fd in copies:
-            os.close(fd)
-        raise
+    file, header, key = make_together(*(partial(reopen, fd) for fd in disk.descriptors))
+    return DataAttachment(file, header, key, disk.size)

@@ -59,12 +59,9 @@ def sealed_state(data: bytes) -> int:
 
 def blocks(fd: int) -> Iterator[tuple[int, bytes]]:
     """Yield offsets and bytes of the blocks that hold anything, in order."""
-    size, at = os.fstat(fd).st_size, 0
-    while (at := _next_data(fd, at, size)) < size:
-        data = os.pread(fd, BLOCK, at)
+    for at, data in _written_blocks(fd, os.fstat(fd).st_size):
         if data != _ZEROS[: len(data)]:
             yield at, data
-        at += BLOCK
 
 
 def first_blocks(fd: int, size: int) -> Iterator[tuple[int, bytes]]:
@@ -73,17 +70,23 @@ def first_blocks(fd: int, size: int) -> Iterator[tuple[int, bytes]]:
     Of blocks of zeros that aren't holes each hundredth in a row is yielded too, so that a step ends soon whatever was
     written. Raises ValueError for a file that has become shorter.
     """
-    at = zeros = 0
-    while (at := _next_data(fd, at, size)) < size:
-        data = os.pread(fd, BLOCK, at)
+    zeros = 0
+    for at, data in _written_blocks(fd, size):
         if len(data) != BLOCK:
             raise ValueError("memory or data disk was cut off")
         zeros = zeros + 1 if data == _ZEROS else 0
         if zeros % _TURN == 0:
             yield at, data
-        at += BLOCK
     if os.fstat(fd).st_size < size:
         raise ValueError("memory or data disk was cut off")
+
+
+def _written_blocks(fd: int, size: int) -> Iterator[tuple[int, bytes]]:
+    """Yield offsets and bytes of all blocks that are no holes, in order."""
+    at = 0
+    while (at := _next_data(fd, at, size)) < size:
+        yield at, os.pread(fd, BLOCK, at)
+        at += BLOCK
 
 
 def _next_data(fd: int, at: int, size: int) -> int:

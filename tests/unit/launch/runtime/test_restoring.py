@@ -16,24 +16,15 @@ from mvmnix.launch.templates import guest_memory
 from mvmnix.model import Verb
 from mvmnix.plan.data_disk import DataDisk
 from mvmnix.plan.plan import Use
-from mvmnix.plan.secret_reference import SecretReference, SecretTarget
 from mvmnix.vmm.port import DataAttachment
 from tests.descriptors import nothing_left_open
 from tests.unit.launch.house import House
-from tests.unit.launch.saving import ARGV, GRANTED, here, host_of, kept, restored, running, say
+from tests.unit.launch.saving import ARGV, GRANTED, here, host_of, kept, restored, running, say, told
 
-__all__ = ["here"]
+__all__ = ["here", "told"]
 
 DATA = DataDisk(16, "/tmp/data")
 BLOCK = b"\5" * guest_memory.BLOCK
-
-
-@pytest.fixture
-def told(here: House, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """What a plan says whose guest is told a secret, and may be saved with it."""
-    monkeypatch.setenv("TOKEN", "the first one")
-    secret = SecretReference.parse("token=env:TOKEN", SecretTarget.FILE)
-    return {"secrets": (secret,), "snapshot_with_secrets": True, "use": Use.WITHIN_WINDOW}
 
 
 @pytest.fixture
@@ -42,9 +33,8 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, bytes]]:
     found = list[tuple[int, bytes]]()
     init = PreparedDisk.__init__
 
-    def kept_too(disk: PreparedDisk, attachment: DataAttachment | None) -> None:
-        if attachment is not None:
-            found.append((os.dup(attachment.file), unlocking(attachment)))
+    def kept_too(disk: PreparedDisk, attachment: DataAttachment) -> None:
+        found.append((os.dup(attachment.file), unlocking(attachment)))
         init(disk, attachment)
 
     monkeypatch.setattr(PreparedDisk, "__init__", kept_too)
