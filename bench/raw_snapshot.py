@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Final, Self
 
 from bench.raw_qemu import PATIENCE, RawQemu
-from bench.raw_template import raw_machine, wait_for
+from bench.raw_template import gone_on, raw_machine, wait_for
 from mvmnix.launch.agent.client import Channel
 from mvmnix.launch.agent.requests import ExecRequest
 from mvmnix.model import User, Verb, Workload
@@ -63,7 +63,7 @@ class RawSnapshot:
 
     def restore(self) -> None:
         """Have another machine go on from what was saved last, in memory of its own, until its agent answers."""
-        memory, read = os.memfd_create("raw-memory", os.MFD_CLOEXEC), os.open(self._directory / "state", os.O_RDONLY)
+        memory = os.memfd_create("raw-memory", os.MFD_CLOEXEC)
         try:
             os.ftruncate(memory, self._size)
             with (self._directory / "memory").open("rb") as file:
@@ -71,17 +71,10 @@ class RawSnapshot:
                     block = file.read(_BLOCK)
                     if block != _ZEROS:
                         os.pwrite(memory, block, offset)
-            with raw_machine(self._raw, memory, read, restores=True) as (_, port, monitor):
-                protocol, loop = QmpMonitor(), Loop()
-                monitor.sendall(protocol.greeting(restores=True))
-                wait_for(monitor, protocol, MonitorEvent.READY)
-                channel = Channel(port, loop, hello=self._hello)
-                channel.ping(idle=PATIENCE)
-                channel.close()
-                loop.close()
+            with gone_on(self._raw, memory, self._directory / "state", self._hello) as machine:
+                machine.channel.ping(idle=PATIENCE)
         finally:
             os.close(memory)
-            os.close(read)
 
     def __enter__(self) -> Self:
         return self

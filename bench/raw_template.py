@@ -56,6 +56,21 @@ def raw_machine(
             qemu.kill()
 
 
+@contextmanager
+def gone_on(raw: RawQemu, memory: int, state: Path, hello: Hello, *, share: bool = True) -> Iterator[Restored]:
+    """A machine that goes on from what was saved, with an agent that said `hello` before that."""
+    read = os.open(state, os.O_RDONLY)
+    with raw_machine(raw, memory, read, restores=True, share=share) as (qemu, port, monitor):
+        os.close(read)
+        protocol, loop = QmpMonitor(), Loop()
+        monitor.sendall(protocol.greeting(restores=True))
+        wait_for(monitor, protocol, MonitorEvent.READY)
+        channel = Channel(port, loop, hello=hello)
+        yield Restored(channel, qemu)
+        channel.close()
+        loop.close()
+
+
 class RawTemplate:
     """A guest of `raw`, saved once its root is open; a context manager."""
 
@@ -86,17 +101,9 @@ class RawTemplate:
     @contextmanager
     def restored(self, verbs: Sequence[Verb] = (Verb.EXEC,)) -> Iterator[Restored]:
         """A machine that went on from it and is ready."""
-        read = os.open(self._state, os.O_RDONLY)
-        with raw_machine(self._raw, self._memory, read, restores=True, share=False) as (qemu, port, monitor):
-            os.close(read)
-            protocol, loop = QmpMonitor(), Loop()
-            monitor.sendall(protocol.greeting(restores=True))
-            wait_for(monitor, protocol, MonitorEvent.READY)
-            channel = Channel(port, loop, hello=self._hello)
-            channel.configure(self._raw.config(frozenset(verbs)), idle=PATIENCE)
-            yield Restored(channel, qemu)
-            channel.close()
-            loop.close()
+        with gone_on(self._raw, self._memory, self._state, self._hello, share=False) as machine:
+            machine.channel.configure(self._raw.config(frozenset(verbs)), idle=PATIENCE)
+            yield machine
 
     def run(self) -> None:
         """Go on, run the command, shut down, and wait until QEMU has ended."""

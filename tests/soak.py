@@ -30,6 +30,7 @@ from tests.conftest import Home, World
 from tests.hypervisors import hypervisors
 from tests.patience import PATIENCE, scaled, until
 from tests.unit.launch.house import run_foreground
+from tests.vm.machines import done, inside
 from tests.workbench import rooms_of
 
 #: MiB; 64 is too little for the kernel.
@@ -162,28 +163,21 @@ def open_plan(home: Home, where: Path, flake: str) -> Path:
     return home.signed_plan(where, "--memory", MEMORY, "--verb", "exec", flake, *command)
 
 
-def saved_machine(home: Home, where: Path, flake: str) -> tuple[str, str]:
+def saved_machine(world: World, where: Path, flake: str) -> tuple[str, str]:
     """A machine that runs, and a snapshot of it: both ids."""
     command = ("--", "/bin/busybox", "sleep", "3600")
     verbs = ("--verb", "exec", "--verb", "snapshot")
-    plan = home.signed_plan(where, "--memory", MEMORY, *verbs, flake, *command)
-    machine = done(home, "launch", "--detach", plan)
-    return machine, done(home, "snapshot", "create", machine)
+    plan = world.home.signed_plan(where, "--memory", MEMORY, *verbs, flake, *command)
+    machine = done(world, "launch", "--detach", plan)
+    return machine, done(world, "snapshot", "create", machine)
 
 
-def restored(home: Home, snapshot: str) -> None:
+def restored(world: World, snapshot: str) -> None:
     """Have a machine go on from a snapshot, run a command in it, end and remove it."""
-    machine = done(home, "restore", snapshot)
-    assert done(home, "exec", machine, "/bin/busybox", "echo", "restored") == "restored"
-    done(home, "kill", machine)
-    done(home, "rm", machine)
-
-
-def done(home: Home, *words: str | Path) -> str:
-    """What a command that succeeds prints."""
-    finished = home.mvm(*words)
-    assert finished.returncode == 0, finished.stderr.decode()
-    return finished.stdout.decode().strip()
+    machine = done(world, "restore", snapshot)
+    assert inside(world, machine, "echo restored") == "restored"
+    done(world, "kill", machine)
+    done(world, "rm", machine)
 
 
 def make_template(home: Home, flake: str) -> str:

@@ -15,6 +15,7 @@ from tests import soak
 from tests.conftest import World
 from tests.sample import takes_everything
 from tests.soak import Held, LauncherHeld
+from tests.vm.machines import done
 
 pytestmark = pytest.mark.vm
 
@@ -128,18 +129,18 @@ def test_many_warm_starts_at_once(minimal: str, copied: World, tmp_path: Path) -
 
 @pytest.mark.usefixtures("environment")
 def test_restores_in_a_row_and_at_once_leave_nothing(minimal: str, copied: World, tmp_path: Path) -> None:
-    machine, snapshot = soak.saved_machine(copied.home, tmp_path, minimal)
+    machine, snapshot = soak.saved_machine(copied, tmp_path, minimal)
     found, kept = list[tuple[Held, LauncherHeld]](), {machine: "running"}
     with readable_launcher(Place(copied.home, copied.tree, copied.hello)) as launcher:
         for number in range(soak.WARM + RESTORES + 1):
-            soak.restored(copied.home, snapshot)
+            soak.restored(copied, snapshot)
             if number + 1 >= soak.WARM and (number + 1 - soak.WARM) % max(1, RESTORES // 10) == 0:
                 found.append((Held.by(copied.home), LauncherHeld.by(launcher)))
-        forked = soak.done(copied.home, "fork", machine, "-n", str(RESTORED_AT_ONCE)).split()
+        forked = done(copied, "fork", machine, "-n", str(RESTORED_AT_ONCE)).split()
         listed = json.loads(copied.home.mvm("ps", "--json").stdout)["result"]
         assert {each["id"]: each["state"] for each in listed} == dict.fromkeys(forked, "running") | kept
         soak.stopped_at_once(copied.home, forked)
-        soak.done(copied.home, "rm", *forked)
+        done(copied, "rm", *forked)
         found.append((Held.by(copied.home), LauncherHeld.by(launcher)))
     ours, theirs = [held for held, _ in found], [held for _, held in found]
     show(ours)
@@ -148,6 +149,6 @@ def test_restores_in_a_row_and_at_once_leave_nothing(minimal: str, copied: World
     assert [held.but_memory for held in ours] == [ours[0].but_memory] * len(found)
     assert [held.but_memory for held in theirs] == [theirs[0].but_memory] * len(found)
     assert max(held.private for held in theirs) < theirs[0].private + PLAY
-    soak.done(copied.home, "snapshot", "rm", snapshot)
-    soak.done(copied.home, "kill", machine)
+    done(copied, "snapshot", "rm", snapshot)
+    done(copied, "kill", machine)
     assert copied.home.mvm("audit", "verify").returncode == 0

@@ -24,6 +24,7 @@ from mvmnix.launch.snapshots.store import KeptSnapshot
 from mvmnix.launch.templates.store import KeptTemplate
 from mvmnix.model import Verb, Workload
 from mvmnix.plan.plan import Accelerator, Timeouts, Use
+from mvmnix.plan.secret_reference import SecretReference, SecretTarget
 from mvmnix.vmm.port import Acceleration, LaunchSpec
 from mvmnix.vmm.tsc import TscClock
 from tests.patience import EVENT_PATIENCE, PATIENCE
@@ -47,6 +48,14 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[House]:
     monkeypatch.setattr(TscClock, "khz", lambda _: KHZ)
     with house(tmp_path / "house") as it:
         yield it
+
+
+@pytest.fixture
+def told(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """What a plan says whose guest is told a secret, and may be saved with it."""
+    monkeypatch.setenv("TOKEN", "the first one")
+    secret = SecretReference.parse("token=env:TOKEN", SecretTarget.FILE)
+    return {"secrets": (secret,), "snapshot_with_secrets": True, "use": Use.WITHIN_WINDOW}
 
 
 def host_of(here: House, scenario: Scenario = Scenario.BOOTS, restored: Scenario | None = Scenario.BOOTS) -> Host:

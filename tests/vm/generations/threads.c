@@ -8,25 +8,21 @@
 // counted.
 
 #define _GNU_SOURCE
-#include <err.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdbool.h>
-#include <stdio.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/random.h>
 #include <unistd.h>
 
-#define GENERATION "/run/mvm/generation"
-#define DIGITS 32
+#include "requests.h"
+
 #define THREADS 3
 
 static enum { NONE, FROM_FILE, FROM_FLAG } hook;
-static const volatile char *generation;  // mapped: to look at it takes no system call
+static const volatile char *generation;
 static atomic_uint signals;
 static pthread_barrier_t asked, drawn;
 static uint64_t numbers[THREADS];
@@ -83,16 +79,6 @@ static void *take_signals(void *set)
     return NULL;
 }
 
-static FILE *open_fifo(const char *fifo, const char *end, const char *mode)
-{
-    char path[256];
-    (void)snprintf(path, sizeof path, "%s.%s", fifo, end);
-    FILE *file = fopen(path, mode);
-    if (file == NULL)
-        err(1, "%s", path);
-    return file;
-}
-
 static void answer(const char *fifo)
 {
     char line[64] = "";
@@ -125,10 +111,7 @@ int main(int argc, char **argv)
     if (argc != 3)
         errx(2, "usage: threads FIFO HOOK");
     hook = strcmp(argv[2], "file") == 0 ? FROM_FILE : strcmp(argv[2], "flag") == 0 ? FROM_FLAG : NONE;
-    int fd = open(GENERATION, O_RDONLY | O_CLOEXEC);
-    generation = fd < 0 ? MAP_FAILED : mmap(NULL, DIGITS, PROT_READ, MAP_SHARED, fd, 0);
-    if (generation == MAP_FAILED)
-        err(1, GENERATION);
+    generation = map_generation();
     sigset_t set;
     (void)sigemptyset(&set);
     (void)sigaddset(&set, SIGURG);

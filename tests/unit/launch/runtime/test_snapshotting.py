@@ -22,16 +22,28 @@ from mvmnix.machines.ending import EndReason
 from mvmnix.model import Verb
 from mvmnix.plan.network import Network, parse_rules
 from mvmnix.plan.plan import Use
-from mvmnix.plan.secret_reference import SecretReference, SecretTarget
 from mvmnix.vmm.port import NetworkAttachment
 from tests.descriptors import nothing_left_open
 from tests.patience import EVENT_PATIENCE, SHORT
 from tests.unit.launch.fake_hypervisor import Scenario
 from tests.unit.launch.house import House, nowhere
 from tests.unit.launch.played_network import PlayedNetwork
-from tests.unit.launch.saving import ARGV, GRANTED, here, host_of, kept, restored, running, save, say, taken, verified
+from tests.unit.launch.saving import (
+    ARGV,
+    GRANTED,
+    here,
+    host_of,
+    kept,
+    restored,
+    running,
+    save,
+    say,
+    taken,
+    told,
+    verified,
+)
 
-__all__ = ["here"]
+__all__ = ["here", "told"]
 
 NETWORK = Network(parse_rules(["https://api.example.com"], []))
 
@@ -134,14 +146,6 @@ def test_what_is_not_granted_or_can_not_be_is_refused_and_the_machine_goes_on(
         assert refused.value.codes == (code,)
         assert (here.log()[-1].kind, here.log()[-1].reasons) == (RecordKind.REFUSAL, (code,))
         assert say(machine, "/bin/echo") == 0
-
-
-@pytest.fixture
-def told(here: House, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """What a plan says whose guest is told a secret, and may be saved with it."""
-    monkeypatch.setenv("TOKEN", "the first one")
-    secret = SecretReference.parse("token=env:TOKEN", SecretTarget.FILE)
-    return {"secrets": (secret,), "snapshot_with_secrets": True, "use": Use.WITHIN_WINDOW}
 
 
 def test_a_guest_that_knows_a_secret_is_saved_where_the_plan_says_so(here: House, told: dict[str, Any]) -> None:
