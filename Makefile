@@ -21,7 +21,7 @@ SOAK := tests/builds/test_reproducibility.py tests/builds/test_lock.py tests/bui
 STARTING := cli api builder/flakes launch/control machines launch/runtime launch/gate/test_replay.py \
   launch/test_many_starts.py test_mutants.py
 
-.PHONY: help demo test test-as-user test-root test-builds test-vm test-hostile test-integration test-unit test-fast coverage lint format man bench fuzz soak systemd mutants setup setup-tests npm
+.PHONY: help demo test test-as-user test-root test-builds test-vm test-hostile test-integration test-unit test-fast coverage lint claims format man bench fuzz soak systemd mutants setup setup-tests npm
 help:                ## this list
 	@grep -E '^[a-z-]+: .*##' $(HOUSE)Makefile | sed -E 's/:.*##/\t/' | expand -t 20
 
@@ -89,8 +89,12 @@ coverage: setup-tests ## the part that boots nothing, with the lines and branche
 test-fast: setup-tests ## of that, what starts no command and no machine: rules, parsers and types, in a minute
 	@cd $(HOUSE) && $(PYTEST) -n auto -m 'not vm and not integration' $(addprefix --ignore tests/unit/,$(STARTING))
 
-lint: setup-tests    ## style, types, floors between rooms
+lint: setup-tests    ## style, types, floors between rooms, claims without a test
 	@cd $(HOUSE) && $(BIN)/ruff check && $(BIN)/ruff format --check && $(BIN)/mypy && $(BIN)/lint-imports
+	@cd $(HOUSE) && $(CLEAN) $(BIN)/mvm lint claims
+
+claims: setup-tests  ## docs/claims.md: each claim, its status, its witness and what came of that; JUNIT names results
+	@cd $(HOUSE) && (echo '# Claims' && echo && $(CLEAN) $(BIN)/mvm lint claims --list $(addprefix --junit ,$(JUNIT))) >docs/claims.md
 
 format: setup-tests  ## what a machine can tidy
 	@cd $(HOUSE) && $(BIN)/ruff format && $(BIN)/ruff check --fix

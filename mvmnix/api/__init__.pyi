@@ -14,6 +14,8 @@ from mvmnix.api.calls import Call as Call
 from mvmnix.api.calls import call as call
 from mvmnix.api.calls import cool_machine as cool_machine
 from mvmnix.api.calls import create_snapshot as create_snapshot
+from mvmnix.api.claim_lint import ClaimReport as ClaimReport
+from mvmnix.api.claim_lint import lint_claims as lint_claims
 from mvmnix.api.context import Context as Context
 from mvmnix.api.context import open_context as open_context
 from mvmnix.api.copy import CopyOptions as CopyOptions

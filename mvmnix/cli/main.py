@@ -56,6 +56,7 @@ COMMANDS = {
     "kill": ("mvmnix.cli.commands.stop", "kill", "End a machine now, without asking its guest."),
     "launch": ("mvmnix.cli.commands.launch", "launch", "Start a machine from a signed plan."),
     "launcher": ("mvmnix.cli.commands.launcher", "launcher", "Show and end the processes that start machines."),
+    "lint": ("mvmnix.cli.commands.lint", "lint", "Check a project's documents: claims without a test, and the like."),
     "lock": ("mvmnix.cli.commands.lock", "lock", "Make or update a flake's lock inside the builder VM."),
     "logs": ("mvmnix.cli.commands.logs", "logs", "Print what a machine's command printed, or its kernel's console."),
     "man": ("mvmnix.cli.commands.man", "man", "Print the manual page of a command."),

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from jsonschema.protocols import Validator
 
 #: The documents that have a schema, by its name.
-NAMES: Final = ("config", "manifest", "preset", "revocations", "trust")
+NAMES: Final = ("claims", "config", "manifest", "preset", "revocations", "trust")
 #: Mistakes that are looked for in a document, twice as many as a refusal has reasons; things expected at one place.
 _MOST: Final = 2 * MOST_REASONS
 _AT_ONE_PLACE: Final = 4

@@ -17,6 +17,7 @@ from tests.unit.provenance import foreign_world as foreign
 pytestmark = pytest.mark.integration
 
 ACTION = ROOT / "action/action.yml"
+CLAIMS = ROOT / "action/claims/action.yml"
 WORKFLOW = ROOT / "examples/release/workflow.yml"
 TEXT = ACTION.read_text()
 #: Of the inputs: the runner hands them on for what a step leaves out.
@@ -171,7 +172,7 @@ def test_inputs_get_through_as_one_variable() -> None:
     assert "${{" not in "".join(scripts(TEXT)), "nothing is pasted into a script"
 
 
-@pytest.mark.parametrize("path", [ACTION, WORKFLOW], ids=lambda path: path.name)
+@pytest.mark.parametrize("path", [ACTION, CLAIMS, WORKFLOW], ids=lambda path: path.parent.name)
 def test_everything_is_pinned_by_commit(path: Path) -> None:
     used = re.findall(r"uses: (\S+)", path.read_text())
     assert used
@@ -189,7 +190,7 @@ def test_wheels_are_those_of_the_lock() -> None:
 def test_zizmor_finds_nothing() -> None:
     options = ("--offline", "--no-config", "--no-progress", "--persona=auditor", "--strict-collection")
     zizmor = str(Path(sys.executable).with_name("zizmor"))
-    done = process.run((zizmor, *options, str(ACTION), str(WORKFLOW)), check=False, timeout=EVENT_PATIENCE)
+    done = process.run((zizmor, *options, str(ACTION), str(CLAIMS), str(WORKFLOW)), check=False, timeout=EVENT_PATIENCE)
     assert done.status == 0, done.stdout.decode()
 
 

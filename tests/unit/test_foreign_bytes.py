@@ -20,6 +20,8 @@ READERS = {
     "mvmnix/builder/pins/pip_settings.py: literal_eval": "a line of the user's own pip configuration, printed by pip",
     "mvmnix/provenance/bundle/envelope.py: JSONDecoder": "at most _QUICK bytes, which have to be the canonical ones",
     "mvmnix/provenance/bundle/envelope.py: raw_decode": "the same",
+    "mvmnix/claims/outcomes.py: xml": "exceptions and a type; the parser is defusedxml's",
+    "mvmnix/claims/outcomes.py: fromstring": "defusedxml, without document types",
     "mvmnix/images/sbom.py: json.loads": "a document that a library made of our own values, a call before",
     "mvmnix/cli/commands/audit.py: json.loads": "a record of the audit log, whose bytes have matched its one spelling",
     "mvmnix/cli/commands/events.py: json.loads": "the same",
@@ -62,6 +64,8 @@ PATTERNS = {
     "mvmnix/builder/nix/host_nix.py: pattern": "of a table in the module",
     "mvmnix/system/child_causes.py: pattern": "of a table in the module",
     "mvmnix/provenance/slsa/build_types.py: row.pattern": "of a table in the module",
+    "mvmnix/claims/patterns.py: f'(?<![\\\\w-]){either(*alternatives)}(?![\\\\w-])'": "constants; escaped names",
+    "mvmnix/claims/settings.py: f'(?<![\\\\w/.-])(?:{words})(?![\\\\w/-]|\\\\.\\\\w)'": "names from claims.toml, escaped",
 }
 
 

@@ -67,6 +67,8 @@ _RUN: Final = re.compile(r"[A-Za-z0-9+/_=-]{20,}")
 _DIGEST: Final = re.compile(
     r"(?:sha(?:1|256|384|512)[-:][A-Za-z0-9+/]{27,88}={0,2})|[0-9a-fA-F]{16,}|[0-9a-df-np-sv-z]{32}"
 )
+#: The kind of a random string that no pattern knows.
+RANDOM: Final = "a random string"
 _PIECE: Final = 13
 #: Of all neighbours in a random run 64 % are of different kinds; of those in words that are written together, 40 %.
 _CHANGES: Final = 0.46
@@ -185,7 +187,7 @@ def _kinds(content: str) -> Iterator[tuple[str, str]]:
     for line in content.splitlines():
         for option, variable, value in _NAMED.findall(line):
             yield from _named(option or variable, value)
-        yield from ((kind, "") for kind in _by_form(line))
+        yield from ((kind, "") for kind in kinds_by_form(line))
 
 
 def _is_ordinary(content: str) -> bool:
@@ -202,15 +204,15 @@ def _named(name: str, value: str) -> Iterator[tuple[str, str]]:
         yield "its name says so", name
 
 
-def _by_form(line: str) -> Iterator[str]:
-    """What the text itself gives away."""
+def kinds_by_form(line: str) -> Iterator[str]:
+    """Yield the kinds of credential that a line has by its form alone."""
     from mvmnix.launch.secrets.detectors import kinds_of, looks_random  # noqa: PLC0415 - 0.06 s, see above
 
     yield from kinds_of(line)
     if _BEARER.search(line):
         yield "an Authorization header"
     if any(_is_mixed(run) and looks_random(run) for run in _RUN.findall(_DIGEST.sub(" ", line))):
-        yield "a random string"
+        yield RANDOM
 
 
 def _is_mixed(run: str) -> bool:

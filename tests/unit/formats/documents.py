@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any
 
 from mvmnix import config
+from mvmnix.claims import settings
 from mvmnix.formats import schemas, strict
 from mvmnix.formats.strict import MalformedError, Record
 from mvmnix.network.policy import presets
@@ -175,6 +176,19 @@ allow = ["https://index.example", "tcp:db.example:5432"]
 deny = ["*.example.org"]
 environment = { PIP_INDEX_URL = "https://index.example" }
 """
+CLAIMS = """
+version = 1
+include = ["*.md"]
+exclude = ["docs/adr/**"]
+backends = ["QEMU"]
+[[features]]
+status = "preview"
+words = ["KVM"]
+[[exempt]]
+paths = ["CHANGELOG.md"]
+rules = ["broad-phrase"]
+why = "history"
+"""
 ONCE = "no two have the same name"
 NAMES = "it names a signer or a root of the file"
 NAMED = "others name what is in it"
@@ -206,6 +220,7 @@ DOCUMENTS = {
         revocations._file,
         {".identities.*regexp": "it is an expression that ends", ".identities.*.issuer": "as identity above"},
     ),
+    "claims": Document("claims", CLAIMS, settings._settings),
     "preset": Document(
         "preset",
         PRESET,

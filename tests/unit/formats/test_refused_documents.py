@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from mvmnix import config
+from mvmnix.claims.rules import Rule
+from mvmnix.claims.settings import read_settings
 from mvmnix.errors import MOST_REASONS, RefusedError
 from mvmnix.formats import schemas, strict, toml
 from mvmnix.formats.schemas import Mistake, merge
@@ -16,7 +18,7 @@ from mvmnix.provenance.identity.revocations import RevocationFile
 from mvmnix.provenance.policy import policy_files, trust_text
 from mvmnix.system.private_dirs import Directory
 from tests.repository import ROOT
-from tests.unit.formats.documents import CONFIG, DOCUMENTS, PRESET, REVOCATIONS, TRUST, VALIDATORS, VALUES
+from tests.unit.formats.documents import CLAIMS, CONFIG, DOCUMENTS, PRESET, REVOCATIONS, TRUST, VALIDATORS, VALUES
 from tests.unit.import_lists import loaded_by
 from tests.unit.places import Place, at, changed, places
 
@@ -25,8 +27,9 @@ READERS: dict[str, Callable[[bytes], object]] = {
     "trust": trust_text.parse,
     "revocations": RevocationFile.parse,
     "preset": partial(parse_preset, name="ours", path="ours.toml"),
+    "claims": partial(read_settings, path="claims.toml"),
 }
-TEXTS = {"config": CONFIG, "trust": TRUST, "revocations": REVOCATIONS, "preset": PRESET}
+TEXTS = {"config": CONFIG, "trust": TRUST, "revocations": REVOCATIONS, "preset": PRESET, "claims": CLAIMS}
 
 
 def found(read: Callable[[bytes], object], text: str | bytes) -> list[tuple[str, str]]:
@@ -182,6 +185,24 @@ environment = { "a-b" = "c" }
         "version = 1\n",
         [("", "one of `allow` and `deny` has a rule at least, and none stands there without one")],
     ),
+    "settings of claim lint": (
+        "claims",
+        """version = 1
+includes = ["*.md"]
+[[features]]
+status = "done"
+[[exempt]]
+paths = ["*"]
+rules = ["broad-phrases"]
+""",
+        [
+            ("2:1", "includes: unknown"),
+            ("3:1", "[[features]] words: missing"),
+            ("4:1", "[[features]] status: 'done' is not one of planned, preview"),
+            ("5:1", "[[exempt]] why: missing"),
+            ("7:10", f"[[exempt]] rules[0]: 'broad-phrases' is not one of {', '.join(Rule)}"),
+        ],
+    ),
     "no value": ("config", "version = 1\n[fetch]\nhosts =\n", [("3:8", "not TOML in UTF-8: Invalid value")]),
     "no end": ("config", 'version = 1\nx = """\n', [("3:1", "not TOML in UTF-8: Unterminated string")]),
     "no new key": ("config", "version = 1\nversion = 2", [("2:12", "not TOML in UTF-8: Cannot overwrite a value")]),
@@ -243,6 +264,7 @@ BEYOND = {
     ),
     "revocations": ('identity-regexp = ".*@', 'identity-regexp = "(@', "missing )"),
     "preset": ('deny = ["*.example.org"]', 'deny = ["http:"]', "deny[0]"),
+    "claims": ('why = "history"', 'why = "x"', "why: not a string"),
 }
 
 

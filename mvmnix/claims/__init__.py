@@ -1,0 +1,1 @@
+"""Claim lint: finds what documents promise and no test shows; reads texts, and starts nothing."""

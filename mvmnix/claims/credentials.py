@@ -1,0 +1,38 @@
+"""Finds texts in the form of a credential, by the detectors of detect-secrets and by words for a password."""
+
+import re
+from collections.abc import Iterator
+from typing import Final
+
+from mvmnix.claims.passages import Passage
+from mvmnix.claims.rules import Match, Rule
+from mvmnix.launch.secrets.credentials import RANDOM, kinds_by_form
+
+#: Letters with a digit or a sign among them, and no reference to a secret.
+_VALUE: Final = r"(?!(?:env|file|keyring|command):)(?=[^`\"'\s]*[A-Za-z])(?=[^`\"'\s]*[^A-Za-z`\"'\s-])[^`\"'\s<$]{8,}"
+#: A password in prose, a value of a field, and a password that a command gets.
+_TOLD: Final = re.compile(
+    rf"\b(?:password|passphrase)\b[\s:=]*(?:is |of )?(?P<quote>[`\"']){_VALUE}(?P=quote)"
+    rf"|(?:passw(?:or)?d|secret|token|api_?key)\w*[\"']?\s*[:=]\s*[\"'](?=\S*\d){_VALUE}[\"']"
+    rf"|\blogin\b.*\s(?:-p|--password)[ =](?=\S*\d){_VALUE}(?!\S)",
+    re.IGNORECASE,
+)
+#: A kind of which any word behind `key` or `secret` is, quoted or in prose; `_TOLD` is narrower.
+_TOO_WIDE: Final = frozenset({"a password in quotes"})
+#: What a random string has to stand beside.
+_SECRET: Final = re.compile(r"(?i)secret|token|passw|passphrase|hook|api[_ -]?key|license|private|bearer")
+#: The mark of credentials that services publish for examples.
+_PUBLISHED: Final = "EXAMPLE"
+
+
+def check_credentials(passage: Passage) -> Iterator[Match]:
+    """Yield a match for each kind of credential in a passage; the credential isn't repeated."""
+    if _PUBLISHED in passage.text:
+        return
+    kinds = {kind for kind in kinds_by_form(passage.text) if kind not in _TOO_WIDE}
+    if not _SECRET.search(passage.text):
+        kinds.discard(RANDOM)  # an identifier, or a public key
+    if _TOLD.search(passage.text):
+        kinds.add("a password")
+    for kind in sorted(kinds):
+        yield Match(Rule.CREDENTIAL, 0, kind, "name a reference to a secret, or a stand-in such as <token>")

@@ -1,0 +1,28 @@
+"""Finds features that aren't finished and are named without saying so; pure."""
+
+import re
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+from mvmnix.claims.passages import Passage
+from mvmnix.claims.rules import Match, Rule
+from mvmnix.claims.settings import Feature, Status
+
+#: With a capital, or set apart: `**preview**`, `(planned)`, `in preview`.
+_LABEL: Final = re.compile(r"\b(Planned|Preview)\b|(?:\*\*|\(|in )(planned|preview)\b")
+
+
+def find_status(passage: Passage) -> Status | None:
+    """Return the first label of a passage, or of the headings above it; None without one."""
+    found = _LABEL.search(passage.text) or _LABEL.search(passage.section.heading)
+    return None if found is None else Status((found[1] or found[2]).lower())
+
+
+def check_labels(passage: Passage, features: Iterable[Feature]) -> Iterator[Match]:
+    """Yield the first name of each unfinished feature in a passage without a label."""
+    if passage.is_code or find_status(passage) is not None:
+        return
+    for feature in features:
+        if (found := feature.pattern.search(passage.text)) is not None:
+            hint = f"say that it is {feature.status.capitalize()}"
+            yield Match(Rule.UNLABELLED_FEATURE, found.start(), found.group(), hint)

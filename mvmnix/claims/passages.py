@@ -1,0 +1,254 @@
+"""Splits files into passages, each with its section and its place in the file; pure.
+
+Of Markdown these are paragraphs, items of lists, rows of tables and lines of code blocks. Of Python these are the
+paragraphs of docstrings and help texts, and every line as code. Of any other file these are its lines, as code.
+"""
+
+import ast
+import re
+from bisect import bisect_right
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+from typing import Final
+
+_HEADING: Final = re.compile(r" {0,3}(#{1,6})\s+(.*?)\s*#*\s*$")
+_FENCE: Final = re.compile(r" {0,3}(`{3,}|~{3,})")
+_ITEM: Final = re.compile(r"\s*(?:[-*+]|\d+[.)])\s+")
+_COMMENT: Final = re.compile(r"<!--.*?-->", re.DOTALL)
+#: Where one sentence ends and another one begins.
+_END: Final = re.compile(r"(?<=[.!?])[\"')\]*_`]*\s+(?=[\"'(\[*_`A-Z0-9])")
+#: Characters of a passage. Some rules take time with the square of it, and a stranger's change is linted, too.
+_LONGEST: Final = 1500
+#: What begins or ends a string in a line.
+_QUOTES: Final = re.compile(r"""^\s*[rRuU]?["']+|["']+$""")
+#: Names of arguments whose text a user reads.
+_HELP: Final = frozenset({"help", "short_help", "epilog", "description"})
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where something stands in a file: line and column, both counted from 1."""
+
+    line: int
+    column: int
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """The part of a file under one heading: `heading` names those above it too, `text` includes comments."""
+
+    path: str
+    heading: str
+    text: str
+
+    @property
+    def prose(self) -> str:
+        """Its text, as long, with blanks for fenced code of Markdown."""
+        return blank_fences(self.text) if is_markdown(self.path) else self.text
+
+    @property
+    def anchor(self) -> str:
+        """The fragment that links to it, as code hosts make it of the last heading."""
+        title = re.sub(r"[^\w\- ]", "", self.heading.rpartition(" / ")[2].lower())
+        return title.strip().replace(" ", "-")
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """A text in one line, and the section around it; `is_code` where it isn't prose."""
+
+    text: str
+    section: Section
+    is_code: bool
+    #: Offsets in the text at which lines of the file begin, and where.
+    _starts: tuple[tuple[int, Place], ...] = field(repr=False)
+
+    def place(self, offset: int) -> Place:
+        """Return where a character of the text stands in the file."""
+        at = bisect_right(self._starts, offset, key=lambda start: start[0]) - 1
+        begin, place = self._starts[max(at, 0)]
+        return Place(place.line, place.column + offset - begin)
+
+    @property
+    def lines(self) -> range:
+        """The numbers of its lines in the file, from 1."""
+        return range(self._starts[0][1].line, self._starts[-1][1].line + 1)
+
+    def sentences(self) -> Iterator[tuple[int, str]]:
+        """Yield the offset of each sentence, and its text."""
+        begin = 0
+        for end in _END.finditer(self.text):
+            yield begin, self.text[begin : end.start()]
+            begin = end.end()
+        yield begin, self.text[begin:]
+
+
+@dataclass(frozen=True, slots=True)
+class _Line:
+    number: int
+    text: str
+
+
+def read_passages(path: str, text: str) -> Iterator[Passage]:
+    """Yield the passages of a file, which its suffix says how to read. Raises ValueError for broken Python."""
+    if is_markdown(path):
+        for section, lines in _sections(path, text):
+            yield from _of_markdown(lines, section)
+        return
+    prose = tuple(_of_python(path, text)) if PurePosixPath(path).suffix in {".py", ".pyi"} else ()
+    yield from prose
+    taken = {line for passage in prose for line in passage.lines}
+    yield from (passage for passage in _of_code(path, text) if passage.lines.start not in taken)
+
+
+def is_markdown(path: str) -> bool:
+    """Return whether a path is a Markdown document's, by its suffix."""
+    return PurePosixPath(path).suffix in {".md", ".markdown"}
+
+
+def blank_fences(text: str) -> str:
+    """Return Markdown, as long, with blanks for its fenced code blocks."""
+    fence, lines = "", list[str]()
+    for line in text.split("\n"):
+        before = fence
+        if found := _FENCE.match(line):
+            fence = _next_fence(fence, found.group(1))
+        lines.append(" " * len(line) if before or fence else line)
+    return "\n".join(lines)
+
+
+def read_sections(path: str, text: str) -> Iterator[Section]:
+    """Yield the sections of a Markdown document (CommonMark 0.31.2, ATX headings)."""
+    for section, _ in _sections(path, text):
+        yield section
+
+
+def _of_python(path: str, text: str) -> Iterator[Passage]:
+    try:
+        tree = ast.parse(text)
+    except (SyntaxError, RecursionError, MemoryError) as error:
+        raise ValueError(f"not Python: {error}") from error
+    lines = text.splitlines()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            if (constant := _docstring(node)) is not None:
+                yield from _of_string(constant, path, "" if isinstance(node, ast.Module) else node.name, lines)
+        elif isinstance(node, ast.keyword) and node.arg in _HELP and isinstance(node.value, ast.Constant):
+            yield from _of_string(node.value, path, node.arg or "", lines)
+
+
+def _of_code(path: str, text: str) -> Iterator[Passage]:
+    section = Section(path, "", text)
+    for number, line in enumerate(text.splitlines(), 1):
+        if line.strip():
+            yield from _join([_Line(number, line)], section, is_code=True)
+
+
+def _docstring(node: ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) -> ast.Constant | None:
+    match node.body:
+        case [ast.Expr(value=ast.Constant(value=str()) as found), *_]:
+            return found
+        case _:
+            return None
+
+
+def _of_string(constant: ast.Constant, path: str, name: str, lines: list[str]) -> Iterator[Passage]:
+    """Yield the paragraphs of a string, as its lines in the file show them."""
+    if not isinstance(constant.value, str):
+        return
+    last = constant.end_lineno or constant.lineno
+    parts = lines[constant.lineno - 1 : last]
+    parts[-1] = parts[-1][: constant.end_col_offset]
+    parts[0] = " " * constant.col_offset + parts[0][constant.col_offset :]
+    without_quotes = [_QUOTES.sub(lambda found: " " * len(found.group()), part) for part in parts]
+    section = Section(path, name, constant.value)
+    for paragraph in _paragraphs([_Line(*each) for each in enumerate(without_quotes, constant.lineno)]):
+        yield from _join(paragraph, section, is_code=False)
+
+
+def _sections(path: str, text: str) -> Iterator[tuple[Section, list[_Line]]]:
+    headings, fence = list[str](), ""
+    lines = list[_Line]()
+    for number, line in enumerate(text.splitlines(), 1):
+        if found := _FENCE.match(line):
+            fence = _next_fence(fence, found.group(1))
+        elif not fence and (begins := _HEADING.match(line)):
+            yield _section(path, headings, lines), lines
+            level = len(begins.group(1)) - 1
+            headings = [*headings[:level], *[""] * (level - len(headings)), begins.group(2)]
+            lines = []
+        lines.append(_Line(number, line))
+    yield _section(path, headings, lines), lines
+
+
+def _section(path: str, headings: list[str], lines: list[_Line]) -> Section:
+    return Section(path, " / ".join(filter(None, headings)), "\n".join(line.text for line in lines))
+
+
+def _next_fence(fence: str, found: str) -> str:
+    if not fence:
+        return found
+    return "" if found.startswith(fence) else fence
+
+
+def _of_markdown(lines: list[_Line], section: Section) -> Iterator[Passage]:
+    prose, fence = list[_Line](), ""
+    for line in _without_comments(lines):
+        if (found := _FENCE.match(line.text)) and _next_fence(fence, found.group(1)) != fence:
+            fence = _next_fence(fence, found.group(1))
+            yield from _prose(prose, section)
+            prose = []
+        elif fence:
+            if line.text.strip():
+                yield from _join([line], section, is_code=True)
+        else:
+            prose.append(line)
+    yield from _prose(prose, section)
+
+
+def _without_comments(lines: list[_Line]) -> Iterator[_Line]:
+    """The same lines with spaces for what stands in HTML comments."""
+    if not lines:
+        return
+    text = "\n".join(line.text for line in lines)
+    if text.rfind("<!--") > text.rfind("-->"):  # the last one has no end: it isn't looked for from each beginning
+        text += "-->"
+    blank = _COMMENT.sub(lambda found: re.sub(r"[^\n]", " ", found.group()), text)
+    for line, changed in zip(lines, blank.split("\n"), strict=True):
+        yield _Line(line.number, changed)
+
+
+def _prose(lines: list[_Line], section: Section) -> Iterator[Passage]:
+    for paragraph in _paragraphs(lines):
+        yield from _join(paragraph, section, is_code=False)
+
+
+def _paragraphs(lines: list[_Line]) -> Iterator[list[_Line]]:
+    paragraph = list[_Line]()
+    for line in lines:
+        text = line.text.strip()
+        begins = _ITEM.match(line.text) or text.startswith("|") or _HEADING.match(line.text)
+        if paragraph and (not text or begins):
+            yield paragraph
+            paragraph = []
+        if text:
+            paragraph.append(line)
+    if paragraph:
+        yield paragraph
+
+
+def _join(lines: list[_Line], section: Section, *, is_code: bool) -> Iterator[Passage]:
+    """Yield a paragraph as one passage, a longer one in pieces of at most _LONGEST characters and a line."""
+    text, starts = "", list[tuple[int, Place]]()
+    for line in lines:
+        begin = len(line.text) - len(line.text.lstrip())
+        stripped = line.text.strip()
+        for cut in range(0, len(stripped), _LONGEST):
+            if len(text) >= _LONGEST:
+                yield Passage(text, section, is_code, tuple(starts))
+                text, starts = "", []
+            text += " " if text else ""
+            starts.append((len(text), Place(line.number, 1 + begin + cut)))
+            text += stripped[cut : cut + _LONGEST]
+    yield Passage(text, section, is_code, tuple(starts))

@@ -1,0 +1,23 @@
+"""Builds the expressions by which rules look for words; pure."""
+
+import re
+from typing import Final
+
+_OPENING: Final = r"^[\s>*\-|\d.)`\"']*"
+#: A sentence that advises or asks, and so claims nothing.
+ADVICE: Final = re.compile(
+    rf"{_OPENING}(?:please|do|never|always|use|run|set|see|make|keep|put|store|rotate|check|try|add|remove|avoid)\b"
+    rf"|{_OPENING}(?:remember|consider|if you|when you|you (?:can|should|must|may|need)|we recommend|note that you)\b"
+    rf"|{_OPENING}(?:don't|to \w+)\b|\?\s*$",
+    re.IGNORECASE,
+)
+
+
+def either(*alternatives: str) -> str:
+    """Return an expression of any of these expressions, as a group."""
+    return f"(?:{'|'.join(alternatives)})"
+
+
+def words(*alternatives: str) -> re.Pattern[str]:
+    """Return a pattern of any of these expressions, as whole words, in either case."""
+    return re.compile(rf"(?<![\w-]){either(*alternatives)}(?![\w-])", re.IGNORECASE)
