@@ -28,18 +28,17 @@ _ACTS: Final = (
 )
 _DONE: Final = (
     r"(?:refused|rejected|denied|blocked|dropped|prevented|encrypted|authenticated|verified|sealed|wiped|zeroed|erased"
-    r"|isolated|confined|redacted|masked|scrubbed|protected|signed|stripped|quarantined|enforced|validated|stopped"
-    r"|detected|killed|forbidden|prohibited|destroyed)"
+    r"|isolated|confined|redacted|masked|scrubbed|protected|signed|stripped|quarantined|enforced|validated"
+    r"|detected|killed|forbidden|prohibited)"
 )
-_GUARDS: Final = (
-    r"(?:prevent|protect|guard|ensur|guarantee|block|stop|shield|isolat|confin|secur|defend|den(?:i|y)|refus|reject"
-    r"|encrypt|enforc|verif|redact|strip|scrub|wip|drop)"
-)
+#: Verbs that guard whatever their object is, and verbs that do so only for all of them, or against something.
+_GUARDS: Final = r"(?:prevent|protect|guard|guarantee|shield|defend|encrypt|authenticat|redact|scrub|wip)"
+_MAY_GUARD: Final = r"(?:ensur|block|stop|isolat|confin|secur|den(?:i|y)|refus|reject|enforc|verif|strip|drop)"
 _CLAIM: Final = words(
     rf"(?:can.t|can ?not|can never|could never|never|unable to|no longer|won.t) (?:\w+ ){{0,2}}{_ACTS}\w*",
     rf"(?:will not|will never|incapable of|no way (?:to|for .{{1,30}} to)) (?:\w+ ){{0,2}}{_ACTS}\w*",
     rf"(?:no|none of the|nothing|neither) (?:[\w-]+ ){{0,6}}?(?:can|could|may|will|ever) (?:be |ever )*{_ACTS}\w*",
-    rf"(?:no|none of the|nothing|neither) (?:[\w-]+ ){{0,4}}?{_ACTS}\w*",
+    rf"(?:no|none of the|nothing|neither) (?:[\w-]+ ){{0,4}}?(?!changes\b){_ACTS}\w*",
     rf"(?:nobody|no ?one|no \w+ who) (?:[\w-]+ ){{0,6}}?(?:(?:can|could|may|will|ever|gets to|is able to) )*{_ACTS}\w*",
     rf"(?:isn.t|aren.t|not) able to {_ACTS}\w*",
     r"(?:stays?|remains?|is|are) (?:hidden|invisible|inaccessible|unreachable|immutable|secret|confidential)",
@@ -47,6 +46,7 @@ _CLAIM: Final = words(
     r"no (?:route|path|way|access|right|means) (?:to|into|out)",
     rf"(?:is|are|gets?|be) (?:\w+ ){{0,2}}{_DONE}",
     rf"{_GUARDS}(?:s|es|ed|e|ies)?(?: [\w-]+){{0,4}} (?:from|against|that|every|all|any|each|the|your|its)",
+    rf"{_MAY_GUARD}(?:s|es|ed|e|ies)?(?: [\w-]+){{0,4}} (?:from|against|that (?:no|only|every|all)|every|all|any|each)",
     rf"only (?:[\w-]+ ){{1,5}}(?:can|may|is able to|are able to) {_ACTS}\w*",
     r"tamper[\s-]evident|end[\s-]to[\s-]end[\s-]encrypted",
 )
@@ -56,7 +56,7 @@ _ADMITTED: Final = re.compile(
     rf"{_NEGATED}(?:prevent|protect|guard|ensur|guarante|stop|defend|shield|encrypt|verif|check|authenticat|enforc)"
     rf"|{_NEGATED}(?:isolat|sign|cover|bounded|detect|yet|a security)"
     r"|\b(?:out of scope|non-?goals?|limitations?|unless|except|best[- ]effort|planned|todo|would like|should be)\b"
-    r"|\b(?:may still|can still|still (?:can|see|read|reach)|might|known (?:issue|bug|gap)\w*|we.d like)\b",
+    r"|\b(?:may still|can still|still (?:can|see|read|reach)|might|known (?:issue|bug|gap)\w*|we.d like|ensure your)\b",
     re.IGNORECASE,
 )
 

@@ -7,8 +7,8 @@ _OPENING: Final = r"^[\s>*\-|\d.)`\"']*"
 #: A sentence that advises or asks, and so claims nothing.
 ADVICE: Final = re.compile(
     rf"{_OPENING}(?:please|do|never|always|use|run|set|see|make|keep|put|store|rotate|check|try|add|remove|avoid)\b"
-    rf"|{_OPENING}(?:remember|consider|if you|when you|you (?:can|should|must|may|need)|we recommend|note that you)\b"
-    rf"|{_OPENING}(?:don't|to \w+)\b|\?\s*$",
+    rf"|{_OPENING}(?:remember|consider|ensure|fix(?:es|ed)?|if you|when you|you (?:can|should|must|may|need))\b"
+    rf"|{_OPENING}(?:we recommend|note that you|don't|to \w+)\b|\?\s*$",
     re.IGNORECASE,
 )
 

@@ -25,6 +25,11 @@ _CLAIMED: Final = re.compile(
     r"|scrub|end up|ends up)\w*|\b\d+ ?(?:ms|s|x|%)(?!\w)",
     re.IGNORECASE,
 )
+#: What tells a machine's snapshot from those of file systems, of metadata and of a language's heap.
+_MACHINE: Final = words(
+    r"(?:micro)?VMs?|virtual machines?|machines?|guests?|sandbox(?:es)?|hypervisors?|memory|RAM|workspaces?|boot\w*",
+    r"secrets?|cold \w+|suspend\w*|restor\w*|wak(?:e|es|ing)|mvm",
+)
 
 
 @lru_cache(maxsize=16)
@@ -36,7 +41,7 @@ def _names_backend(section: Section, backends: tuple[str, ...]) -> bool:
 
 def check_snapshots(passage: Passage, backends: Sequence[str]) -> Iterator[Match]:
     """Yield the claims about snapshots in a section that names none of the backends."""
-    if passage.is_code:
+    if passage.is_code or not _MACHINE.search(f"{passage.section.heading}\n{passage.text}"):
         return
     if _names_backend(passage.section, tuple(backends)):
         return

@@ -118,7 +118,7 @@ def quality(name: str) -> tuple[float, float]:
 
 
 @pytest.mark.parametrize(
-    ("name", "precision", "recall"), [("first.toml", 0.95, 0.95), ("second.toml", 0.9, 0.95), ("third.toml", 0.9, 0.65)]
+    ("name", "precision", "recall"), [("first.toml", 0.95, 0.95), ("second.toml", 0.9, 0.93), ("third.toml", 0.9, 0.65)]
 )
 def test_a_corpus_is_found_as_well_as_it_was(name: str, precision: float, recall: float) -> None:
     """The rules were mended by these two; `third.toml` was written later, and no rule was mended by it."""
