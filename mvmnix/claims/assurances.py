@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from typing import Final
 
 from mvmnix.claims.labels import find_status
-from mvmnix.claims.passages import Passage
+from mvmnix.claims.passages import Passage, is_history
 from mvmnix.claims.patterns import ADVICE, words
 from mvmnix.claims.rules import Match, Rule
 from mvmnix.claims.settings import Status
@@ -63,7 +63,7 @@ _ADMITTED: Final = re.compile(
 
 def find_claims(passage: Passage) -> Iterator[tuple[int, str, str]]:
     """Yield the security claims of a passage: the offset of their words, these, and the sentence."""
-    if passage.is_code:
+    if passage.is_code or is_history(passage.section.path):
         return
     for begin, sentence in passage.sentences():
         if ADVICE.search(sentence) or _ADMITTED.search(sentence) or not _SUBJECTS.search(sentence):

@@ -21,13 +21,13 @@ _TOLD: Final = re.compile(
 _TOO_WIDE: Final = frozenset({"a password in quotes"})
 #: What a random string has to stand beside.
 _SECRET: Final = re.compile(r"(?i)secret|token|passw|passphrase|hook|api[_ -]?key|license|private|bearer")
-#: The mark of credentials that services publish for examples.
-_PUBLISHED: Final = "EXAMPLE"
+#: What services publish for examples, and a word in the place of a password.
+_STAND_IN: Final = re.compile(r"EXAMPLE|:(?:token|password|passwd|pass|pw|secret|\*+|x+)@")
 
 
 def check_credentials(passage: Passage) -> Iterator[Match]:
     """Yield a match for each kind of credential in a passage; the credential isn't repeated."""
-    if _PUBLISHED in passage.text:
+    if _STAND_IN.search(passage.text):
         return
     kinds = {kind for kind in kinds_by_form(passage.text) if kind not in _TOO_WIDE}
     if not _SECRET.search(passage.text):

@@ -16,6 +16,7 @@ _HEADING: Final = re.compile(r" {0,3}(#{1,6})\s+(.*?)\s*#*\s*$")
 _FENCE: Final = re.compile(r" {0,3}(`{3,}|~{3,})")
 _ITEM: Final = re.compile(r"\s*(?:[-*+]|\d+[.)])\s+")
 _COMMENT: Final = re.compile(r"<!--.*?-->", re.DOTALL)
+_HISTORY: Final = re.compile(r"(?i)(?:^|/)(?:changelog|changes|history|news|releases?)\b[^/]*$")
 #: Where one sentence ends and another one begins.
 _END: Final = re.compile(r"(?<=[.!?])[\"')\]*_`]*\s+(?=[\"'(\[*_`A-Z0-9])")
 #: Characters of a passage. Some rules take time with the square of it, and a stranger's change is linted, too.
@@ -105,6 +106,11 @@ def read_passages(path: str, text: str) -> Iterator[Passage]:
 def is_markdown(path: str) -> bool:
     """Return whether a path is a Markdown document's, by its suffix."""
     return PurePosixPath(path).suffix in {".md", ".markdown"}
+
+
+def is_history(path: str) -> bool:
+    """Return whether a document tells what changed, and claims nothing of what is, by its name."""
+    return _HISTORY.search(path) is not None
 
 
 def blank_fences(text: str) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import Final
 
-from mvmnix.claims.passages import Passage, Section
+from mvmnix.claims.passages import Passage, Section, is_history
 from mvmnix.claims.patterns import ADVICE, words
 from mvmnix.claims.rules import Match, Rule
 
@@ -41,7 +41,11 @@ def _names_backend(section: Section, backends: tuple[str, ...]) -> bool:
 
 def check_snapshots(passage: Passage, backends: Sequence[str]) -> Iterator[Match]:
     """Yield the claims about snapshots in a section that names none of the backends."""
-    if passage.is_code or not _MACHINE.search(f"{passage.section.heading}\n{passage.text}"):
+    if (
+        passage.is_code
+        or is_history(passage.section.path)
+        or not _MACHINE.search(f"{passage.section.heading}\n{passage.text}")
+    ):
         return
     if _names_backend(passage.section, tuple(backends)):
         return

@@ -173,6 +173,12 @@ def test_what_is_no_text_of_its_kind_is_told(path: str, data: bytes) -> None:
         Linter(ClaimSettings(), FILES.get, {}).lint(path, data)
 
 
+@pytest.mark.parametrize(("path", "count"), [("CHANGELOG.md", 0), ("docs/changes-2.md", 0), ("docs/change.md", 1)])
+def test_a_changelog_is_asked_for_no_witness(path: str, count: int) -> None:
+    assert len(lint(f"- {CLAIM}\n- It is *now* a guest.", path)) == count
+    assert [it.rule for it in lint("It is unhackable.", path)] == [Rule.BROAD_PHRASE]
+
+
 def test_claims_are_listed_with_status_and_witnesses() -> None:
     text = f"{CLAIM} Witness: `tests/test_a.py::test_runs`.\n\n## Later (Planned)\n\nSecrets are never written.\n"
     claims = Linter(ClaimSettings(), FILES.get, {}).find_claims("docs/page.md", text.encode())

@@ -69,6 +69,7 @@ def test_a_rule_finds_what_it_is_for(rule: str, text: str) -> None:
         "```dockerfile\nFROM debian@sha256:%s AS base\nFROM base\n```" % ("a" * 64),
         'Set `password = "env:PASSWORD"`, or hand in `<token>`.',
         "The digest is `sha256:%s`, the token's commit 0a1b2c3d4e5f60718293a4b5c6d7e8f901234567." % ("a" * 64),
+        "The remote `https://user:token@git.test` is redacted in a log. Witness: `tests/a.py`.",
         "Under QEMU a snapshot restores in 200 ms.",
         "`mvm snapshot ls` lists the snapshots.",
         "A container is not as secure as a microVM.",
