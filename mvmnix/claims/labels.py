@@ -13,8 +13,9 @@ _LABEL: Final = re.compile(r"\b(Planned|Preview)\b|(?:\*\*|\(|in )(planned|previ
 
 
 def find_status(passage: Passage) -> Status | None:
-    """Return the first label of a passage, or of the headings above it; None without one."""
-    found = _LABEL.search(passage.text) or _LABEL.search(passage.section.heading)
+    """Return the label of a passage, else of the headings above it, else of its section's first paragraph."""
+    places = (passage.text, passage.section.heading, passage.section.lead)
+    found = next(filter(None, map(_LABEL.search, places)), None)
     return None if found is None else Status((found[1] or found[2]).lower())
 
 

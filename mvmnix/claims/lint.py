@@ -123,8 +123,8 @@ class Linter:
         return next(self._witnesses(passage), None) is not None
 
     def _witnesses(self, passage: Passage) -> Iterator[Witness]:
-        """Yield the witnesses of its section, else those of the sections that the passage links to."""
-        own = _find_in_section(passage.section)
+        """Yield the witnesses of its section, else of its page, else of the sections that the passage links to."""
+        own = _find_in_section(passage.section) or self._find_in_page(passage.section.path)
         yield from own
         if own:
             return
@@ -132,6 +132,11 @@ class Linter:
             for section in self._sections(passage.section.path, target):
                 if not anchor or section.anchor == anchor:
                     yield from _find_in_section(section)
+
+    def _find_in_page(self, path: str) -> tuple[Witness, ...]:
+        """Return those of a page's section that is called Witnesses."""
+        titled = (each for each in self._linked[path] if each.anchor in {"witness", "witnesses"})
+        return tuple(witness for each in titled for witness in _find_in_section(each))
 
     def _sections(self, path: str, target: str) -> tuple[Section, ...]:
         """Return the sections of a linked document of the project, none of what is no such."""

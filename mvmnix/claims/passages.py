@@ -49,6 +49,13 @@ class Section:
         return blank_fences(self.text) if is_markdown(self.path) else self.text
 
     @property
+    def lead(self) -> str:
+        """Its first paragraph."""
+        paragraphs = [part for part in self.prose.split("\n\n") if part.strip()]
+        is_heading = len(paragraphs) > 1 and _HEADING.fullmatch(paragraphs[0].strip()) is not None
+        return next(iter(paragraphs[is_heading:]), "")
+
+    @property
     def anchor(self) -> str:
         """The fragment that links to it, as code hosts make it of the last heading."""
         title = re.sub(r"[^\w\- ]", "", self.heading.rpartition(" / ")[2].lower())

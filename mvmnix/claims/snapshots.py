@@ -10,7 +10,7 @@ from mvmnix.claims.patterns import ADVICE, words
 from mvmnix.claims.rules import Match, Rule
 
 _KEPT: Final = words(
-    r"snap-?shot\w*|snaps?|suspend\w*|hibernat\w*|thaw\w*|(?:goes|go|went) cold",
+    r"snap-?shot\w*|snaps?|suspend\w*|hibernat\w*|(?-i:[Tt]haw\w*)|(?:goes|go|went) cold",
     r"checkpoint(?:ing|/restore| and restore)",
     r"checkpoints? of (?:a|the|its|each) (?:\w+ )?(?:VM|machine|guest|process|memory|sandbox)",
     r"cold[\s-](?:mode|state|storage|machines?|VMs?|guests?|sandbox\w*|workspaces?|instances?|environments?)",
@@ -25,6 +25,8 @@ _CLAIMED: Final = re.compile(
     r"|scrub|end up|ends up)\w*|\b\d+ ?(?:ms|s|x|%)(?!\w)",
     re.IGNORECASE,
 )
+#: Code, and paths of documents: words in these claim nothing.
+_NAMES: Final = re.compile(r"`[^`]*`|[\w./-]+\.md\b(?:#[\w-]*)?")
 #: What tells a machine's snapshot from those of file systems, of metadata and of a language's heap.
 _MACHINE: Final = words(
     r"(?:micro)?VMs?|virtual machines?|machines?|guests?|sandbox(?:es)?|hypervisors?|memory|RAM|workspaces?|boot\w*",
@@ -49,7 +51,8 @@ def check_snapshots(passage: Passage, backends: Sequence[str]) -> Iterator[Match
         return
     if _names_backend(passage.section, tuple(backends)):
         return
-    for begin, sentence in passage.sentences():
+    for begin, text in passage.sentences():
+        sentence = _NAMES.sub(lambda name: " " * len(name.group()), text)
         found = _KEPT.search(sentence)
         if found is not None and not ADVICE.search(sentence) and _CLAIMED.search(_KEPT.sub("", sentence)):
             hint = "say for which backend that holds"

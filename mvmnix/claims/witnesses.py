@@ -10,13 +10,17 @@ from typing import Final, override
 #: Returns the bytes of a file of the project by its path from the project's directory, None without one.
 type Read = Callable[[str], bytes | None]
 
-_MARKER: Final = re.compile(r"\bwitness(?:es)?\b\s*:|^\|(?=.*\bwitness(?:es)?\s*\|).*$", re.IGNORECASE | re.MULTILINE)
+#: A word with a colon, a row that heads a table, or a heading.
+_MARKER: Final = re.compile(
+    r"\bwitness(?:es)?\b\s*:|^\|(?=.*\bwitness(?:es)?\s*\|).*$|^#+ Witness(?:es)?$", re.IGNORECASE | re.MULTILINE
+)
 _NAME: Final = re.compile(
     r"(?<![\w./-])(?P<file>[\w.-]{1,255}(?:/[\w.-]{1,255}){1,32}\.(?!md\b)\w{1,16})(?:::(?P<test>[\w:]+))?"
 )
 #: The end of a paragraph; the second where a marker ends its line, and may have a list below it.
 _END: Final = re.compile(r"\n\s*(?:\n|[-*+] )")
 _END_OF_LIST: Final = re.compile(r"\n[ \t]*\n(?![ \t]*[-*+] )")
+_NEXT_HEADING: Final = re.compile(r"\n#+ ")
 #: Decorators and marks with which a test doesn't run, or may fail.
 _IDLE: Final = frozenset({"skip", "xfail", "expectedFailure"})
 #: The same in other languages, on the line of a test's name or up to two lines before it.
@@ -48,6 +52,9 @@ def find_witnesses(text: str) -> Iterator[Witness]:
 
 def _end(text: str, begin: int) -> int:
     """Return where what a marker introduces ends."""
+    if text[:begin].rpartition("\n")[2].startswith("#"):
+        found = _NEXT_HEADING.search(text, begin)
+        return len(text) if found is None else found.start()
     pattern = _END_OF_LIST if text[begin : begin + 1] == "\n" else _END
     found = pattern.search(text, begin)
     return len(text) if found is None else found.start()

@@ -65,7 +65,7 @@ PATTERNS = {
     "mvmnix/system/child_causes.py: pattern": "of a table in the module",
     "mvmnix/provenance/slsa/build_types.py: row.pattern": "of a table in the module",
     "mvmnix/claims/patterns.py: f'(?<![\\\\w-]){either(*alternatives)}(?![\\\\w-])'": "constants; escaped names",
-    "mvmnix/claims/settings.py: f'(?<![\\\\w/.-])(?:{words})(?![\\\\w/-]|\\\\.\\\\w)'": "names from claims.toml, escaped",
+    "mvmnix/claims/settings.py: f'(?<![\\\\w/.-])(?:{words})(?![\\\\w/-]|\\\\.\\\\w)'": "escaped names",
 }
 
 

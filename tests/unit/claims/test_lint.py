@@ -96,6 +96,7 @@ def test_a_witness_passed_where_results_are_given(outcome: str, count: int) -> N
         f"{CLAIM}\n\nWitnesses: `tests/test_a.py::test_runs`,\n`tests/test_a.py`.",
         f"Witnesses:\n\n- `tests/test_a.py`\n\n{CLAIM}",
         f"| claim | witness |\n| --- | --- |\n| {CLAIM} | `tests/test_a.py::test_runs` |",
+        f"{CLAIM}\n\n## More\n\n{CLAIM}\n\n## Witnesses\n\nOne.\n\n`tests/test_a.py` has it.",
         f"{CLAIM} <!-- Witness: tests/test_a.py::test_runs -->",
         f"{CLAIM} ([more](other.md#its-network-too))",
         f"{CLAIM} ([more](other.md))",

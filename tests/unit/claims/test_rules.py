@@ -62,6 +62,7 @@ def test_a_rule_finds_what_it_is_for(rule: str, text: str) -> None:
         "Keep your keys where no other user can read them.",
         "This does not protect you from a malicious host.",
         "Firecracker (Planned) runs it.",
+        "## Devices\n\nThey are Planned.\n\n- GPU passthrough",
         "## GPU passthrough (Planned)\n\nGPU passthrough hands a device on.",
         f"`podman run debian@sha256:{'a' * 64}`",
         "`docker pull debian@sha256:…`",
