@@ -1,4 +1,4 @@
-"""Runs code that nobody has read, with bounds on all that it may use, and shows what it printed."""
+"""Runs code that was not reviewed, with bounds on all that it may use, and shows what it printed."""
 
 import sys
 
@@ -12,7 +12,7 @@ rm -rf / 2> /dev/null || echo "and have nothing to break"
 
 
 def main(image: str) -> None:
-    """Without shares, network and secrets there is nothing to reach, and the machine is gone afterwards."""
+    """Without shares, network and secrets the guest is alone, and its machine is gone afterwards."""
     with Sandbox.run(image, memory_mib=256, timeout=300, idle_timeout=60) as box:
         try:
             done = box.exec(["/bin/sh", "-s"], input=CODE, timeout=30, output_limit=1 << 20, text=True)

@@ -60,7 +60,7 @@ class SandboxOptions(TypedDict, total=False):
     start: Literal["any", "cold"]
     """From what it may start: "cold", by a boot alone, or "any", also from a template; by default "any"."""
     snapshot_with_secrets: bool
-    """Whether snapshots may be taken of a guest that is told secrets."""
+    """Whether snapshots (Preview) may be taken of a guest that is told secrets."""
     backend: Literal["qemu", "container"]
     """What runs it; "container" is Preview, and no microVM. By default "qemu"."""
     timeout: float

@@ -3,6 +3,7 @@
 import ast
 import inspect
 import textwrap
+from collections.abc import Mapping
 from dataclasses import is_dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -59,8 +60,8 @@ machine runs under its own supervisor, as one of `mvm run` does, by the same pla
   secrets: `verbs=["exec"]` grants it there
   ([0047](adr/0047-a-run-grants-verbs-unasked.md)). A call that isn't granted is refused before
   anything is sent.
-- **Snapshots** (**Preview**, [snapshots.md](snapshots.md)) take a plan that grants them,
-  `verbs=["exec", "snapshot"]`, and an image that offers it: `box.snapshot()` keeps where the
+- **Snapshots** (**Preview**, QEMU under TCG, [snapshots.md](snapshots.md)) take a plan that grants
+  them, `verbs=["exec", "snapshot"]`, and an image that offers it: `box.snapshot()` keeps where the
   machine is, `box.cool()` ends it there, `Sandbox.restore(id)` goes on from it. `box.fork(3)`
   starts three others: each is a `Sandbox`, or the `Error` for which it didn't start.
 - **Errors** are `mvmnix.Error`, with `reasons`: code, what, why, hint. Those that Python has a name
@@ -76,6 +77,44 @@ version 1.
 Each of these runs in the tests, in real machines, from an installed wheel
 (`tests/vm/test_sdk.py`).
 """
+_LIFETIME: Final = "tests/unit/sdk/test_lifetime.py"
+_IMAGES: Final = "tests/unit/sdk/test_images.py"
+_SAVED: Final = "tests/unit/sdk/test_snapshots.py"
+_RUN: Final = "tests/vm/test_run.py"
+#: The tests of what docstrings claim, by name: docs/claim-lint.md.
+_WITNESSES: Final[Mapping[str, tuple[str, ...]]] = {
+    "Image": (
+        f"{_IMAGES}::test_an_image_is_found_exported_and_verified",
+        "tests/unit/plan/test_plan.py::test_the_guest_of_a_template_is_told_nothing",
+    ),
+    "MachineInfo": (f"{_SAVED}::test_a_cooled_one_goes_on",),
+    "Plan": (f"{_IMAGES}::test_a_plan_is_drafted_signed_and_launched",),
+    "Pool": (
+        "tests/unit/sdk/test_pools.py::test_a_pool_is_set_listed_claimed_and_removed",
+        "tests/unit/launch/runtime/test_waiting.py::test_a_claim_ends_one_record_and_begins_another",
+    ),
+    "Sandbox": (
+        _LIFETIME,
+        "tests/unit/launch/gate/test_verify.py::test_an_unsigned_plan",
+        f"{_RUN}::test_arguments_arrive_as_they_are_and_a_signal_is_an_exit_code_above_128",
+    ),
+    "SandboxOptions": (
+        f"{_RUN}::test_the_workload_is_nobody_special_in_a_root_that_stays_as_it_is",
+        "tests/unit/launch/runtime/test_start.py::test_the_plans_command_runs_and_all_of_it_is_written_down",
+    ),
+    "Secret": (
+        "tests/unit/sdk/test_faces.py::test_a_secret_is_never_given",
+        "tests/vm/test_secrets.py::test_the_guest_has_them_in_memory_and_the_host_nowhere",
+    ),
+    "Snapshot": (f"{_SAVED}::test_one_is_taken_listed_restored_and_removed",),
+    "Unreachable": (f"{_LIFETIME}::test_a_supervisor_that_is_killed_is_unreachable",),
+    "verify": (
+        f"{_IMAGES}::test_files_are_verified",
+        "tests/unit/cli/test_verify_artifacts.py::test_nothing_is_written_and_no_home_is_needed",
+    ),
+}
+#: Entries that speak of snapshots.
+_SNAPSHOTS = frozenset({"MachineInfo", "Sandbox", "SandboxOptions", "Snapshot"})
 
 
 def page() -> str:
@@ -100,6 +139,11 @@ def _entry(name: str, thing: object) -> str:
         lines += [_member(each, getattr(thing, each)) for each in members]
     elif isinstance(thing, type) and (is_dataclass(thing) or is_typeddict(thing)):
         lines += [_field(each, doc) for each, doc in _fields(thing).items()]
+    if name in _SNAPSHOTS:
+        lines.append("Snapshots (Preview) are for QEMU under TCG ([snapshots.md](snapshots.md)).\n")
+    if tests := _WITNESSES.get(name, ()):
+        word = "Witnesses" if len(tests) > 1 else "Witness"
+        lines.append(_wrapped(f"{word}: {', '.join(f'`{test}`' for test in tests)}.") + "\n")
     return "\n".join(lines)
 
 
