@@ -98,12 +98,16 @@ def _read_tests(data: bytes) -> Mapping[str, bool] | None:
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None
     marks = [node.value for node in tree.body if isinstance(node, ast.Assign) and _names_mark(node)]
-    tests = {
-        node.name: any(map(_is_idle, node.decorator_list))
-        for node in ast.walk(tree)
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
-    }
-    return tests | {"": any(map(_is_idle, marks))}
+    return dict(_tests_in(tree.body)) | {"": any(map(_is_idle, marks))}
+
+
+def _tests_in(body: list[ast.stmt]) -> Iterator[tuple[str, bool]]:
+    """Yield functions and classes of a module or class, those in classes too, and whether each is skipped."""
+    for node in body:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            yield node.name, any(map(_is_idle, node.decorator_list))
+        if isinstance(node, ast.ClassDef):
+            yield from _tests_in(node.body)
 
 
 def _names_mark(node: ast.Assign) -> bool:

@@ -23,7 +23,7 @@ from mvmnix.errors import MvmnixError
 from mvmnix.system import log, system_user
 
 #: Those that keep nothing, and read what is named alone.
-STATELESS: Final = frozenset({"completion", "help", "lint", "man", "schema", "verify", "version"})
+STATELESS: Final = frozenset({"completion", "explain", "help", "lint", "man", "schema", "verify", "version"})
 _USER: Final = "--user"
 _HELP: Final = (["--help"], ["-h"])
 _step: list[system_user.Become] = []

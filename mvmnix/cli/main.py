@@ -43,6 +43,7 @@ COMMANDS = {
     ),
     "events": ("mvmnix.cli.commands.events", "events", "Print what happened to machines, and what happens."),
     "exec": ("mvmnix.cli.commands.exec", "exec_", "Run another command in a running machine."),
+    "explain": ("mvmnix.cli.commands.explain", "explain", "Explain the code of a refusal."),
     "fork": ("mvmnix.cli.commands.restore", "fork", "Start machines that go on from a running one."),
     "help": ("mvmnix.cli.commands.about", "help_", "Print the help of a command."),
     "image": (

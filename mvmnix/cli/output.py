@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from mvmnix.cli.verbosity import is_quiet
-from mvmnix.errors import MvmnixError, RefusedError
+from mvmnix.errors import MvmnixError, Reason, RefusedError
 from mvmnix.formats.escaping import TerminalStream, escape
 from mvmnix.plural import counted
 
@@ -44,6 +44,11 @@ def _told(text: str) -> str:
     return escape(text).replace("\n", "\n        ")
 
 
+def explaining(reasons: Iterable[Reason]) -> str:
+    """Return the commands that explain the codes of these reasons, each once."""
+    return "; ".join(dict.fromkeys(f"mvm explain {reason.code}" for reason in reasons))
+
+
 def tell(error: MvmnixError) -> int:
     """Tell a failure on stderr; returns the exit code."""
     match error:
@@ -54,6 +59,7 @@ def tell(error: MvmnixError) -> int:
                 )
                 click.echo(_told(f"  why:  {reason.why}"), err=True)
                 click.echo(_told(f"  next: {reason.hint}"), err=True)
+            click.echo(f"  more: {explaining(error.reasons)}", err=True)
         case _:
             click.secho(_told(f"mvm: {error.message}"), err=True, fg="red", color=color())
             if error.hint:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 import click
 
 from mvmnix.api.verify.artifacts import ArtifactVerdict, FailedArtifact
-from mvmnix.cli.output import answer
+from mvmnix.cli.output import answer, explaining
 from mvmnix.digest import Digest
 from mvmnix.errors import Reason
 from mvmnix.formats import strict
@@ -31,9 +31,11 @@ def one_line(reason: Reason) -> str:
 
 
 def tell_reasons(reasons: Iterable[Reason]) -> None:
-    """A line on stderr for each."""
-    for reason in reasons:
+    """A line on stderr for each, and one with the commands that explain them."""
+    told = tuple(reasons)
+    for reason in told:
         click.echo(one_line(reason), err=True)
+    click.echo(f"more: {explaining(told)}", err=True)
 
 
 def show(verdicts: Iterable[ArtifactVerdict], *, statements: bool) -> None:

@@ -21,6 +21,7 @@ READERS = {
     "mvmnix/provenance/bundle/envelope.py: JSONDecoder": "at most _QUICK bytes, which have to be the canonical ones",
     "mvmnix/provenance/bundle/envelope.py: raw_decode": "the same",
     "mvmnix/claims/outcomes.py: xml": "exceptions and a type; the parser is defusedxml's",
+    "mvmnix/refusals/catalogue.py: tomllib": "files of the package itself",
     "mvmnix/claims/outcomes.py: fromstring": "defusedxml, without document types",
     "mvmnix/images/sbom.py: json.loads": "a document that a library made of our own values, a call before",
     "mvmnix/cli/commands/audit.py: json.loads": "a record of the audit log, whose bytes have matched its one spelling",
@@ -118,6 +119,8 @@ COMMAND = re.compile(
 #: Values that no shell takes apart.
 WORDS = {
     "mvmnix/api/images.py: manifest": "a digest",
+    "mvmnix/cli/commands/explain.py: code": "a word of an enumeration",
+    "mvmnix/cli/output.py: reason.code": "a word of an enumeration",
     "mvmnix/images/prune.py: entry.manifest": "a digest",
     "mvmnix/api/admission.py: status.machine": "an id in hexadecimal",
     "mvmnix/launch/runtime/creation.py: status.machine": "an id in hexadecimal",

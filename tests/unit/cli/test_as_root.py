@@ -60,6 +60,7 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         ("ps ps --help", "mvmnix"),
         ("man run", "nobody, with 0"),
         ("schema", "nobody, with 0"),
+        ("explain", "nobody, with 0"),
         ("lint --help", "nobody, with 0"),
         ("verify --key k app", "nobody, with 3"),
         ("--user ci verify --key k app", "ci"),

@@ -23,6 +23,7 @@ def test_a_refusal_is_told_reason_by_reason(capsys: pytest.CaptureFixture[str]) 
         "mvm: x\\u001b[2J: refused [lock-stale]",
         "  why:  evil\\u202e",
         "  next: \\u009b",
+        "  more: mvm explain unsigned; mvm explain lock-stale",
     ]
 
 

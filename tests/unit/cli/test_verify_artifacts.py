@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from typing import Any
@@ -91,7 +92,7 @@ def test_a_refusal_as_people_read_it(it: Release) -> None:
     it.put(provenance(KEY, Digest.of(b"o")), provenance(), provenance(OTHER))
     said = it.verify("--source-uri", "https://git.example/other", it.artifact)
     assert (said.code, said.out) == (1, "")
-    lines = said.err.splitlines()
+    *lines, more = said.err.splitlines()
     assert any(
         line.startswith(
             f"{it.artifact}: refused [source-mismatch]: expected https://git.example/other, statement 2 of 3 says "
@@ -101,6 +102,8 @@ def test_a_refusal_as_people_read_it(it: Release) -> None:
     )
     assert all(line.startswith(f"{it.artifact}: refused [") and ". Next: " in line for line in lines)
     assert len(lines) == 4
+    assert re.fullmatch(r"more: mvm explain [a-z-]+(?:; mvm explain [a-z-]+)*", more)
+    assert "mvm explain source-mismatch" in more
 
 
 #: What the command line adds to rows of tests/unit/provenance/verify, which have every code.

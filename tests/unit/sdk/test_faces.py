@@ -67,7 +67,7 @@ def texts() -> dict[str, str]:
 
 def _constants() -> Iterator[str]:
     for path in sorted((ROOT / "mvmnix").rglob("*.py")):
-        if path.relative_to(ROOT / "mvmnix").parts[0] in {"cli", "sdk", "aio.py"}:
+        if path.relative_to(ROOT / "mvmnix").parts[0] in {"cli", "claims", "sdk", "aio.py"}:
             continue
         nodes = list(ast.walk(ast.parse(path.read_text())))
         documents = {node.value for node in nodes if isinstance(node, ast.Expr)}

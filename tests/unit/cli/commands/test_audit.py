@@ -316,7 +316,7 @@ def test_an_anchor_that_is_not_there(logged: Station, tmp_path: Path, required: 
     said = logged.mvm("run", f"path:{logged.path}/flakes/hello", "--", "true")
     assert said.code == (126 if required else 0), said
     assert "the log's anchor usb: refused [anchor-unavailable]" in said.err
-    assert said.err.count("anchor-unavailable") == 1, "and is said once"
+    assert said.err.count("[anchor-unavailable]") == 1, "and is said once"
     kinds = [json.loads(line)["kind"] for line in logged.mvm("audit", "tail").out.splitlines()]
     assert kinds[7:] == (["admission", "witness"] if required else ["admission", "witness", "start", "end"])
 
