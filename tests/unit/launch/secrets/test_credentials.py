@@ -165,7 +165,7 @@ def test_the_quick_look_drops_nothing_that_a_detector_finds(pattern: "re.Pattern
 def test_no_detector_finds_anything_in_ordinary_words(words: list[str]) -> None:
     text = " ".join(words)
     assume(credentials._is_ordinary(text))
-    assert not list(credentials._by_form(text))
+    assert not list(credentials.kinds_by_form(text))
 
 
 @pytest.mark.parametrize("name", DENYLIST)
