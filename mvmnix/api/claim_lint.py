@@ -99,6 +99,8 @@ def _choose(root: Path, settings: ClaimSettings, paths: Sequence[str]) -> list[s
             chosen.add(_relative(root, path))
         else:
             raise UsageError(f"{path} is neither a file nor a directory", hint="name documents, or their directory")
+    if not chosen:
+        raise UsageError("no document is read there", hint=f"look at include and exclude in {SETTINGS}")
     return sorted(chosen)
 
 

@@ -7,18 +7,21 @@ from typing import Final
 
 from mvmnix.claims.passages import Passage, blank_fences, is_markdown
 
-#: The reason is part of it: without one nothing is allowed.
-_ALLOW: Final = re.compile(r"(?:<!--|#|//|--)\s*claims: allow (?P<rules>[a-z]+(?:-[a-z]+)*(?:, [a-z-]+)*): \S.{2,}")
+_ALLOW: Final = re.compile(r"(?:<!--|#|//|--)\s*claims: allow\b\s*(?P<rules>[^:\n]{0,200})(?P<why>:\s*[^\s>-].{2,})?")
 _SPAN: Final = re.compile(r"`[^`\n]*`")
 
 
 @dataclass(frozen=True, slots=True)
 class Allowance:
-    """Names of rules that are allowed on these lines; `line` is the comment's own."""
+    """Names of rules that are allowed on these lines; `line` is the comment's own.
+
+    Without a reason it allows nothing, and neither does a name that is no rule's.
+    """
 
     line: int
     rules: tuple[str, ...]
     lines: range
+    has_reason: bool
 
 
 def find_allowances(path: str, text: str, passages: Iterable[Passage]) -> Iterator[Allowance]:
@@ -31,4 +34,5 @@ def find_allowances(path: str, text: str, passages: Iterable[Passage]) -> Iterat
             near = [span for span in spans if number in span or number + 1 in span]
             first = min([number, *(span.start for span in near)])
             last = max([number + 1, *(span.stop for span in near)])
-            yield Allowance(number, tuple(found["rules"].split(", ")), range(first, last))
+            rules = tuple(found["rules"].removesuffix("-->").strip().split(", "))
+            yield Allowance(number, rules, range(first, last), found["why"] is not None)

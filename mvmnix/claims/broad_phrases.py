@@ -51,6 +51,7 @@ _TAKEN_BACK: Final = re.compile(
     r"(?:[\s,:(]+\S+){0,5}[\s(,:]*[\"'*_]*$",
     re.IGNORECASE,
 )
+_DENIED: Final = re.compile(r"\s*(?:isn.t|aren.t|is not|are not)\b", re.IGNORECASE)
 _OPENED: Final = re.compile('["“`\u2018][^"”`\u2019]*$')
 _CLOSED: Final = re.compile('^[^"“`\u2018]*["”`\u2019]')
 
@@ -60,9 +61,11 @@ def check_phrases(passage: Passage) -> Iterator[Match]:
     if passage.is_code:
         return
     for begin, sentence in passage.sentences():
+        if sentence.rstrip().endswith("?"):
+            continue
         for found in _BROAD.finditer(sentence):
             before, after = sentence[: found.start()], sentence[found.end() :]
             is_quoted = _OPENED.search(before) is not None and _CLOSED.search(after) is not None
-            if not is_quoted and _TAKEN_BACK.search(before) is None:
+            if not is_quoted and _TAKEN_BACK.search(before) is None and _DENIED.match(after) is None:
                 hint = "say what exactly holds, for whom, and name the test that shows it"
                 yield Match(Rule.BROAD_PHRASE, begin + found.start(), found.group(), hint)

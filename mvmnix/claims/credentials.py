@@ -14,6 +14,8 @@ _VALUE: Final = r"(?!(?:env|file|keyring|command):)(?=[^`\"'\s]*[A-Za-z])(?=[^`\
 _TOLD: Final = re.compile(
     rf"\b(?:password|passphrase)\b[\s:=]*(?:is |of )?(?P<quote>[`\"']){_VALUE}(?P=quote)"
     rf"|(?:passw(?:or)?d|secret|token|api_?key)\w*[\"']?\s*[:=]\s*[\"'](?=\S*\d){_VALUE}[\"']"
+    rf"|\b\w*(?:PASSW(?:OR)?D|SECRET|TOKEN|API_?KEY)=(?=\S*\d){_VALUE}(?!\S)"
+    rf"|\bpassword:\s+(?=\S*\d){_VALUE}(?!\S)"
     rf"|\blogin\b.*\s(?:-p|--password)[ =](?=\S*\d){_VALUE}(?!\S)",
     re.IGNORECASE,
 )
@@ -22,17 +24,16 @@ _TOO_WIDE: Final = frozenset({"a password in quotes"})
 #: What a random string has to stand beside.
 _SECRET: Final = re.compile(r"(?i)secret|token|passw|passphrase|hook|api[_ -]?key|license|private|bearer")
 #: What services publish for examples, and a word in the place of a password.
-_STAND_IN: Final = re.compile(r"EXAMPLE|:(?:token|password|passwd|pass|pw|secret|\*+|x+)@")
+_STAND_IN: Final = re.compile(r"\S*EXAMPLE\S*|\S*:(?:token|password|passwd|pass|pw|secret|\*+|x+)@")
 
 
 def check_credentials(passage: Passage) -> Iterator[Match]:
     """Yield a match for each kind of credential in a passage; the credential isn't repeated."""
-    if _STAND_IN.search(passage.text):
-        return
-    kinds = {kind for kind in kinds_by_form(passage.text) if kind not in _TOO_WIDE}
-    if not _SECRET.search(passage.text):
+    text = _STAND_IN.sub(" ", passage.text)
+    kinds = {kind for kind in kinds_by_form(text) if kind not in _TOO_WIDE}
+    if not _SECRET.search(text):
         kinds.discard(RANDOM)  # an identifier, or a public key
-    if _TOLD.search(passage.text):
+    if _TOLD.search(text):
         kinds.add("a password")
     for kind in sorted(kinds):
         yield Match(Rule.CREDENTIAL, 0, kind, "name a reference to a secret, or a stand-in such as <token>")

@@ -19,7 +19,14 @@ _IMAGE: Final = (
 )
 #: A whole digest, or what stands for one in an example: `sha256:…`, `sha256:$DIGEST`, `sha256:<digest>`.
 _DIGEST: Final = re.compile(r"sha256:(?:[0-9a-f]{64}|[^0-9a-f].*|[A-Z]+)$", re.DOTALL)
-_OPTIONS: Final = r"(?:\s+-{1,2}[\w-]+(?:=\S+)?(?:\s+[^\s-][^\s`]*?(?=\s+\S))??)*"
+#: Options of `run` and `create` that take a value, as docker and podman have them.
+_VALUED: Final = (
+    r"(?:add-host|annotation|arch|cap-add|cap-drop|cidfile|cpus|cpuset-cpus|cpu-shares|device|dns|entrypoint|env|env-file"
+    r"|gpus|hostname|ipc|label|log-driver|log-opt|memory|mount|name|net|network|network-alias|pid|pids-limit|platform|pod"
+    r"|publish|pull|restart|runtime|security-opt|shm-size|stop-signal|sysctl|tmpfs|ulimit|user|userns|volume|volumes-from"
+    r"|workdir)"
+)
+_OPTIONS: Final = rf"(?:\s+(?:--{_VALUED}(?:=\S+|\s+\S+)|--[\w-]+(?:=\S+)?|-[A-Za-z]*[vpewulmh]\s+\S+|-[A-Za-z]+))*+"
 _PROGRAM: Final = either("docker", "podman", "nerdctl", "buildah", "crictl", "finch")
 _FIELD: Final = r"(?:image|baseImage|base_image|imageName)"
 _PLACES: Final = tuple(

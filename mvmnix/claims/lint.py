@@ -19,7 +19,8 @@ from mvmnix.claims.passages import Passage, Section, blank_fences, is_markdown, 
 from mvmnix.claims.rules import Match, Rule
 from mvmnix.claims.settings import ClaimSettings
 from mvmnix.claims.snapshots import check_snapshots
-from mvmnix.claims.witnesses import Read, Witness, find_witnesses, why_missing
+from mvmnix.claims.witnesses import Read, Witness, find_in_row, find_witnesses, why_missing
+from mvmnix.suggestion import did_you_mean
 
 _LINK: Final = re.compile(r"\]\(([^)\s#]{0,255})(?:#([^)\s]{0,255}))?\)")
 _SCHEME: Final = re.compile(r"[a-z][a-z0-9+.-]*:", re.IGNORECASE)
@@ -124,7 +125,9 @@ class Linter:
 
     def _witnesses(self, passage: Passage) -> Iterator[Witness]:
         """Yield the witnesses of its section, else of its page, else of the sections that the passage links to."""
-        own = _find_in_section(passage.section) or self._find_in_page(passage.section.path)
+        own = find_in_row(passage.section.prose, passage.text)
+        if own is None:
+            own = _find_in_section(passage.section) or self._find_in_page(passage.section.path)
         yield from own
         if own:
             return
@@ -161,12 +164,22 @@ def _finding(path: str, passage: Passage, match: Match) -> Finding:
 
 
 def _allows(allowance: Allowance, finding: Finding) -> bool:
-    return finding.rule in allowance.rules and finding.line in allowance.lines
+    return allowance.has_reason and finding.rule in allowance.rules and finding.line in allowance.lines
 
 
 def _find_needless(path: str, allowances: tuple[Allowance, ...], found: set[Finding]) -> Iterator[Finding]:
     for allowance in allowances:
         for name in allowance.rules:
-            if not any(finding.rule == name and finding.line in allowance.lines for finding in found):
-                hint = "nothing is found there: take the comment away"
+            if hint := _why_needless(allowance, name, found):
                 yield Finding(path, allowance.line, 1, Rule.NEEDLESS_ALLOWANCE, name, hint)
+
+
+def _why_needless(allowance: Allowance, name: str, found: set[Finding]) -> str:
+    """Return what is wrong with a name in an allowance, "" where it allows something."""
+    if name not in Rule:
+        return f"there is no such rule; {did_you_mean(name, Rule)}docs/claim-lint.md lists them"
+    if not allowance.has_reason:
+        return "it allows nothing without a reason: `claims: allow RULE: WHY`"
+    if any(finding.rule == name and finding.line in allowance.lines for finding in found):
+        return ""
+    return "nothing is found there: take the comment away"

@@ -196,7 +196,8 @@ def _sections(path: str, text: str) -> Iterator[tuple[Section, list[_Line]]]:
 
 
 def _section(path: str, headings: list[str], lines: list[_Line]) -> Section:
-    return Section(path, " / ".join(filter(None, headings)), "\n".join(line.text for line in lines))
+    heading = " / ".join(name[:_LONGEST] for name in headings if name)
+    return Section(path, heading, "\n".join(line.text for line in lines))
 
 
 def _next_fence(fence: str, found: str) -> str:
@@ -238,10 +239,12 @@ def _prose(lines: list[_Line], section: Section) -> Iterator[Passage]:
 
 
 def _paragraphs(lines: list[_Line]) -> Iterator[list[_Line]]:
-    paragraph = list[_Line]()
+    paragraph, was_heading = list[_Line](), False
     for line in lines:
         text = line.text.strip()
-        begins = _ITEM.match(line.text) or text.startswith("|") or _HEADING.match(line.text)
+        is_heading = _HEADING.match(line.text) is not None
+        begins = _ITEM.match(line.text) or text.startswith("|") or is_heading or was_heading
+        was_heading = is_heading
         if paragraph and (not text or begins):
             yield paragraph
             paragraph = []

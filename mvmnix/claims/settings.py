@@ -51,8 +51,11 @@ class ClaimSettings:
     Patterns are those of `pathlib.PurePath.full_match`, from the project's directory.
     """
 
-    include: tuple[str, ...] = ("*.md", "docs/**/*.md", "examples/**")
-    exclude: tuple[str, ...] = ()
+    include: tuple[str, ...] = (
+        *("*.md", "docs/**/*.md", "examples/**", "**/*.py"),
+        *("**/Dockerfile*", "**/Containerfile*", "**/*compose*.y*ml"),
+    )
+    exclude: tuple[str, ...] = ("**/test_*.py", "tests/**", "test/**", "**/node_modules/**", "build/**", "dist/**")
     features: tuple[Feature, ...] = ()
     #: Hypervisors and accelerators that a claim about snapshots may name.
     backends: tuple[str, ...] = ("QEMU", "KVM", "TCG", "Firecracker", "Cloud Hypervisor", "Hyper-V", "Xen", "crosvm")

@@ -14,6 +14,8 @@ type Read = Callable[[str], bytes | None]
 _MARKER: Final = re.compile(
     r"\bwitness(?:es)?\b\s*:|^\|(?=.*\bwitness(?:es)?\s*\|).*$|^#+ Witness(?:es)?$", re.IGNORECASE | re.MULTILINE
 )
+#: The head of a table with a column for witnesses.
+_HEAD: Final = re.compile(r"^\|(?=.*\bwitness(?:es)?\s*\|).*$", re.IGNORECASE | re.MULTILINE)
 _NAME: Final = re.compile(
     r"(?<![\w./-])(?P<file>[\w.-]{1,255}(?:/[\w.-]{1,255}){1,32}\.(?!md\b)\w{1,16})(?:::(?P<test>[\w:]+))?"
 )
@@ -21,6 +23,8 @@ _NAME: Final = re.compile(
 _END: Final = re.compile(r"\n\s*(?:\n|[-*+] )")
 _END_OF_LIST: Final = re.compile(r"\n[ \t]*\n(?![ \t]*[-*+] )")
 _NEXT_HEADING: Final = re.compile(r"\n#+ ")
+#: A part of a path by which a file is one of tests or benchmarks.
+_TEST: Final = re.compile(r"(?i)(?:^|[/_.-])(?:tests?|bench(?:es|marks?)?|specs?|checks?|e2e|fuzz)(?:[/_.-]|$)")
 #: Decorators and marks with which a test doesn't run, or may fail.
 _IDLE: Final = frozenset({"skip", "xfail", "expectedFailure"})
 #: The same in other languages, on the line of a test's name or up to two lines before it.
@@ -45,9 +49,22 @@ def find_witnesses(text: str) -> Iterator[Witness]:
     past = 0
     for marker in _MARKER.finditer(text):
         end = _end(text, marker.end())
-        for found in _NAME.finditer(text, max(past, marker.end()), end):
-            yield Witness(found.start(), found["file"], found["test"] or "")
+        yield from _read_names(text, max(past, marker.end()), end)
         past = max(past, end)
+
+
+def find_in_row(section: str, text: str) -> tuple[Witness, ...] | None:
+    """Return what a row of a table with a column for witnesses names there; None for any other text."""
+    if not text.startswith("|") or _HEAD.search(section) is None:
+        return None
+    return tuple(_read_names(text, 0, len(text)))
+
+
+def _read_names(text: str, begin: int, end: int) -> Iterator[Witness]:
+    """Yield the tests and benchmarks that a part of a text names; other paths stand there as well."""
+    for found in _NAME.finditer(text, begin, end):
+        if _TEST.search(found["file"]):
+            yield Witness(found.start(), found["file"], found["test"] or "")
 
 
 def _end(text: str, begin: int) -> int:

@@ -42,6 +42,7 @@ def explain(code: str | None, *, as_json: bool) -> None:
 
 
 def _read(code: str) -> ReasonCode:
+    code = code.lower()
     if code in ReasonCode:
         return ReasonCode(code)
     if code in Denial:

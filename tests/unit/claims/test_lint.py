@@ -113,7 +113,9 @@ def test_a_claim_has_a_witness_in_its_section_or_behind_its_link(text: str) -> N
         f"{CLAIM}\n\n## Tests\n\nWitness: `tests/test_a.py`.",
         f"{CLAIM} Witness: docs/other.md",
         f"{CLAIM} Witness: soon.",
+        f"{CLAIM} Witness: `src/guest.py`.",
         f"{CLAIM}\n\n```\nWitness: `tests/test_a.py`.\n```",
+        f"| claim | witness |\n| --- | --- |\n| x | `tests/test_a.py` |\n| {CLAIM} | |",
         f"{CLAIM} See tests/test_a.py.",
         f"{CLAIM} ([more](other.md#none))",
         f"{CLAIM} ([more](gone.md))",
@@ -144,7 +146,7 @@ def test_a_comment_allows_a_finding_beside_it(text: str, path: str) -> None:
 @pytest.mark.parametrize(
     ("text", "rules"),
     [
-        ("<!-- claims: allow broad-phrase -->\nIt is unhackable.", ["broad-phrase"]),
+        ("<!-- claims: allow broad-phrase -->\nIt is unhackable.", ["needless-allowance", "broad-phrase"]),
         ("<!-- claims: allow credential: x y z -->\nIt is unhackable.", ["needless-allowance", "broad-phrase"]),
         ("<!-- claims: allow broad-phrases: x y z -->\nIt is unhackable.", ["needless-allowance", "broad-phrase"]),
         (
@@ -155,6 +157,19 @@ def test_a_comment_allows_a_finding_beside_it(text: str, path: str) -> None:
 )
 def test_an_allowance_without_reason_or_use_is_found(text: str, rules: list[str]) -> None:
     assert [it.rule.value for it in lint(text)] == rules
+
+
+@pytest.mark.parametrize(
+    ("comment", "hint"),
+    [
+        ("broad-phrase", "it allows nothing without a reason"),
+        ("brod-phrase: x y z", "there is no such rule; did you mean broad-phrase?"),
+        ("credential: x y z", "nothing is found there"),
+    ],
+)
+def test_what_is_wrong_with_an_allowance_is_told(comment: str, hint: str) -> None:
+    [needless, _] = lint(f"<!-- claims: allow {comment} -->\nIt is unhackable.")
+    assert needless.hint.startswith(hint)
 
 
 def test_an_allowance_or_a_witness_that_a_document_shows_is_none() -> None:

@@ -110,6 +110,7 @@ def test_a_link_to_a_document_is_not_read_with_its_directory(station: Station, p
 @pytest.mark.parametrize(
     ("words", "told"),
     [
+        (["notes"], "no document is read there"),
         (["gone.md"], "gone.md is neither a file nor a directory"),
         (["--config", "gone.toml"], "gone.toml"),
         (["--config", "README.md"], "README.md:1:4: refused [config-malformed]"),
