@@ -48,10 +48,16 @@ def lint_claims(paths: Words, settings_file: str = "", results: Words = ()) -> C
     settings, root = _read_settings(settings_file)
     outcomes = {name: outcome for path in junit for name, outcome in _outcomes(path).items()}
     linter = Linter(settings, _reader(root), outcomes)
+    named = {_relative(root, path) for path in chosen}
     findings, claims, unreadable = list[Finding](), list[Claim](), list[str]()
     for path in _choose(root, settings, chosen):
+        if not _is_inside(root, root / path):
+            unreadable.append(f"{path}: it lies outside of the project, or a link leads there")
+            continue
         try:
             data = files.read(str(root / path), _DOCUMENT, _HINT)
+            if path not in named and b"\0" in data:
+                continue  # a picture, say
             findings += linter.lint(path, data)
             claims += linter.find_claims(path, data)
         except (ValueError, UsageError) as error:
@@ -59,10 +65,16 @@ def lint_claims(paths: Words, settings_file: str = "", results: Words = ()) -> C
     return ClaimReport(tuple(findings), tuple(claims), tuple(unreadable), outcomes)
 
 
+def _is_inside(root: Path, path: Path) -> bool:
+    return path.resolve().is_relative_to(root.resolve())
+
+
 def _read_settings(settings_file: str) -> tuple[ClaimSettings, Path]:
     path = Path(settings_file or SETTINGS)
     if not settings_file and not path.is_file():
         return ClaimSettings(), Path()
+    if not _is_inside(path.parent, path):
+        raise UsageError(f"{path} is a link that leads out of the project", hint="put the file itself there")
     data = files.read(str(path), LIMIT, "name the claims.toml of a project")
     return read_settings(data, str(path)), path.parent
 
@@ -77,12 +89,10 @@ def _outcomes(path: str) -> Mapping[str, str]:
 
 def _reader(root: Path) -> Callable[[str], bytes | None]:
     """Return a reader of files inside the project; symbolic links don't lead out of it."""
-    inside = root.resolve()
 
     def read(path: str) -> bytes | None:
         try:
-            resolved = (root / path).resolve()
-            return files.read(str(resolved), _DOCUMENT, _HINT) if resolved.is_relative_to(inside) else None
+            return files.read(str(root / path), _DOCUMENT, _HINT) if _is_inside(root, root / path) else None
         except (OSError, ValueError, UsageError):
             return None
 

@@ -5,10 +5,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from mvmnix.claims.passages import Passage, blank_fences, is_markdown
+from mvmnix.claims.markdown import blank_fences, blank_spans, split_lines
+from mvmnix.claims.passages import Passage, is_markdown
 
 _ALLOW: Final = re.compile(r"(?:<!--|#|//|--)\s*claims: allow\b\s*(?P<rules>[^:\n]{0,200})(?P<why>:\s*[^\s>-].{2,})?")
-_SPAN: Final = re.compile(r"`[^`\n]*`")
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,9 +27,9 @@ class Allowance:
 def find_allowances(path: str, text: str, passages: Iterable[Passage]) -> Iterator[Allowance]:
     """Yield the allowances of a file: each for the passages on its line and on the line after it."""
     if is_markdown(path):  # none that a document shows
-        text = _SPAN.sub("", blank_fences(text))
+        text = blank_spans(blank_fences(text))
     spans = [passage.lines for passage in passages]
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(split_lines(text), 1):
         if (found := _ALLOW.search(line)) is not None:
             near = [span for span in spans if number in span or number + 1 in span]
             first = min([number, *(span.start for span in near)])

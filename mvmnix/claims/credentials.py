@@ -29,11 +29,17 @@ _STAND_IN: Final = re.compile(r"\S*EXAMPLE\S*|\S*:(?:token|password|passwd|pass|
 
 def check_credentials(passage: Passage) -> Iterator[Match]:
     """Yield a match for each kind of credential in a passage; the credential isn't repeated."""
-    text = _STAND_IN.sub(" ", passage.text)
+    text = _STAND_IN.sub(lambda found: " " * len(found.group()), passage.text)
     kinds = {kind for kind in kinds_by_form(text) if kind not in _TOO_WIDE}
     if not _SECRET.search(text):
         kinds.discard(RANDOM)  # an identifier, or a public key
     if _TOLD.search(text):
         kinds.add("a password")
     for kind in sorted(kinds):
-        yield Match(Rule.CREDENTIAL, 0, kind, "name a reference to a secret, or a stand-in such as <token>")
+        hint = "name a reference to a secret, or a stand-in such as <token>"
+        yield Match(Rule.CREDENTIAL, _offset(text, kind), kind, hint)
+
+
+def _offset(text: str, kind: str) -> int:
+    """Return where the word begins that has the form of this kind, else the text."""
+    return next((word.start() for word in re.finditer(r"\S+", text) if kind in kinds_by_form(word.group())), 0)

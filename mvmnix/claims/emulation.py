@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from mvmnix.claims.passages import Passage
-from mvmnix.claims.patterns import words
+from mvmnix.claims.patterns import last_words, words
 from mvmnix.claims.rules import Match, Rule
 
 _EMULATED: Final = words(
@@ -32,7 +32,7 @@ _AS_A_VM: Final = words(
 #: Words that say the opposite, in the six words before the comparison, or after it.
 _WEAKER_BEFORE: Final = re.compile(
     r"\b(?:not|never|cannot|no substitute|weaker|less|rather than|instead of|unlike|neither|nor|although|warn\w*"
-    r"|refus\w+|don.t|isn.t|doesn.t|aren.t|without|giv(?:e|es|ing) up|los(?:e|es|ing))\b(?:[\s,;:]+\S+){0,6}[\s,;:]*$",
+    r"|refus\w+|don.t|isn.t|doesn.t|aren.t|without|giv(?:e|es|ing) up|los(?:e|es|ing))\b",
     re.IGNORECASE,
 )
 _WEAKER_AFTER: Final = re.compile(
@@ -47,7 +47,7 @@ def check_isolation(passage: Passage) -> Iterator[Match]:
         return
     for begin, sentence in passage.sentences():
         found = _AS_A_VM.search(sentence)
-        if found is None or _WEAKER_BEFORE.search(sentence[: found.start()]):
+        if found is None or _WEAKER_BEFORE.search(last_words(sentence[: found.start()], 7)):
             continue
         if not _WEAKER_AFTER.search(sentence[found.end() :]):
             hint = "say what keeps it in, and that hardware doesn't"

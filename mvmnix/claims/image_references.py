@@ -10,7 +10,8 @@ from mvmnix.claims.patterns import either
 from mvmnix.claims.rules import Match, Rule
 
 _PART: Final = r"[a-z0-9]++(?:(?:[._]|__|-++)[a-z0-9]++)*+"
-_HOST: Final = rf"(?:localhost|{_PART}(?:\.{_PART})+)(?::\d+)?"
+_LABEL: Final = r"[a-z0-9]++(?:-++[a-z0-9]++)*+"
+_HOST: Final = rf"(?:localhost|{_LABEL}(?:\.{_LABEL})+)(?::\d+)?"
 _NAME: Final = rf"(?:{_HOST}/)?{_PART}(?:/{_PART})*+"
 #: As in the reference grammar of distribution: a name, a tag, a digest.
 _IMAGE: Final = (

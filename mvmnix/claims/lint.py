@@ -2,6 +2,7 @@
 
 import posixpath
 import re
+from bisect import bisect_right
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -15,7 +16,8 @@ from mvmnix.claims.credentials import check_credentials
 from mvmnix.claims.emulation import check_isolation
 from mvmnix.claims.image_references import check_references
 from mvmnix.claims.labels import check_labels, find_status
-from mvmnix.claims.passages import Passage, Section, blank_fences, is_markdown, read_passages, read_sections
+from mvmnix.claims.markdown import blank_fences
+from mvmnix.claims.passages import Passage, Section, is_markdown, read_passages, read_sections
 from mvmnix.claims.rules import Match, Rule
 from mvmnix.claims.settings import ClaimSettings
 from mvmnix.claims.snapshots import check_snapshots
@@ -62,6 +64,7 @@ class Linter:
         self._read = read
         self._outcomes = outcomes
         self._linked: dict[str, tuple[Section, ...]] = {}
+        self._in_page: dict[str, tuple[Witness, ...]] = {}
 
     def lint(self, path: str, data: bytes) -> tuple[Finding, ...]:
         """Return what is found in one file. Raises ValueError for bytes that aren't text of its kind."""
@@ -86,7 +89,7 @@ class Linter:
         )
 
     def _read_passages(self, path: str, data: bytes) -> tuple[str, tuple[Passage, ...]]:
-        text = data.decode()
+        text = data.decode("utf-8-sig")
         self._linked[path] = tuple(read_sections(path, text))
         return text, tuple(read_passages(path, text))
 
@@ -105,11 +108,14 @@ class Linter:
                 yield _finding(path, passage, match)
 
     def _find_missing(self, path: str, text: str) -> Iterator[Finding]:
-        for witness in find_witnesses(blank_fences(text) if is_markdown(path) else text):
-            if why := why_missing(witness, self._read, self._outcomes):
-                before = text[: witness.offset]
-                line, column = before.count("\n") + 1, witness.offset - before.rfind("\n")
-                yield Finding(path, line, column, Rule.MISSING_WITNESS, str(witness), f"{why}: name a test that runs")
+        shown = blank_fences(text) if is_markdown(path) else text
+        ends = [found.end() for found in re.finditer("\n", shown)]
+        for witness in find_witnesses(shown):
+            if why := self._why_missing(witness):
+                line = bisect_right(ends, witness.offset)
+                column = witness.offset - (ends[line - 1] if line else 0) + 1
+                hint = f"{why}: name a test that runs"
+                yield Finding(path, line + 1, column, Rule.MISSING_WITNESS, str(witness), hint)
 
     def _exempt(self, path: str) -> frozenset[Rule]:
         pure = PurePosixPath(path)
@@ -134,12 +140,17 @@ class Linter:
         for target, anchor in _LINK.findall(passage.text):
             for section in self._sections(passage.section.path, target):
                 if not anchor or section.anchor == anchor:
-                    yield from _find_in_section(section)
+                    yield from (each for each in _find_in_section(section) if not self._why_missing(each))
+
+    def _why_missing(self, witness: Witness) -> str:
+        return why_missing(witness, self._read, self._outcomes)
 
     def _find_in_page(self, path: str) -> tuple[Witness, ...]:
         """Return those of a page's section that is called Witnesses."""
-        titled = (each for each in self._linked[path] if each.anchor in {"witness", "witnesses"})
-        return tuple(witness for each in titled for witness in _find_in_section(each))
+        if path not in self._in_page:
+            titled = (each for each in self._linked[path] if each.anchor in {"witness", "witnesses"})
+            self._in_page[path] = tuple(witness for each in titled for witness in _find_in_section(each))
+        return self._in_page[path]
 
     def _sections(self, path: str, target: str) -> tuple[Section, ...]:
         """Return the sections of a linked document of the project, none of what is no such."""

@@ -1,6 +1,5 @@
 """Reads the outcomes of tests from JUnit XML, by the names that documents have for them; pure."""
 
-import re
 from collections.abc import Mapping
 from typing import Final
 from xml.etree.ElementTree import Element, ParseError
@@ -8,7 +7,6 @@ from xml.etree.ElementTree import Element, ParseError
 from defusedxml.common import DefusedXmlException
 from defusedxml.ElementTree import fromstring
 
-_PARAMETERS: Final = re.compile(r"\[.*\]$", re.DOTALL)
 #: From the best to the worst; a file or a parametrized test has the worst of its parts that wasn't skipped.
 _ORDER: Final = ("skipped", "passed", "failed")
 
@@ -21,7 +19,7 @@ def read_outcomes(data: bytes) -> Mapping[str, str]:
     """
     try:
         root: Element = fromstring(data, forbid_dtd=True)
-    except (ParseError, DefusedXmlException, UnicodeError) as error:
+    except (ParseError, DefusedXmlException, UnicodeError, LookupError) as error:
         raise ValueError(f"not JUnit XML: {error}") from error
     outcomes = dict[str, str]()
     for case in root.iter("testcase"):
@@ -42,4 +40,5 @@ def _names(classname: str, name: str) -> tuple[str, ...]:
     parts = classname.split(".")
     module = max((index for index, part in enumerate(parts) if part.startswith("test_")), default=len(parts) - 1)
     file = f"{'/'.join(parts[: module + 1])}.py"
-    return file, "::".join((file, *parts[module + 1 :], _PARAMETERS.sub("", name)))
+    own = (file, *parts[module + 1 :], name.partition("[")[0])
+    return tuple("::".join(own[:count]) for count in range(1, len(own) + 1))

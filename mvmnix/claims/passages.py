@@ -9,18 +9,23 @@ import re
 from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import PurePosixPath
 from typing import Final
 
+from mvmnix.claims.markdown import blank_comments, blank_fences, find_code, split_lines
+
 _HEADING: Final = re.compile(r" {0,3}(#{1,6})\s+(.*?)\s*#*\s*$")
-_FENCE: Final = re.compile(r" {0,3}(`{3,}|~{3,})")
 _ITEM: Final = re.compile(r"\s*(?:[-*+]|\d+[.)])\s+")
-_COMMENT: Final = re.compile(r"<!--.*?-->", re.DOTALL)
 _HISTORY: Final = re.compile(r"(?i)(?:^|/)(?:changelog|changes|history|news|releases?)\b[^/]*$")
 #: Where one sentence ends and another one begins.
 _END: Final = re.compile(r"(?<=[.!?])[\"')\]*_`]*\s+(?=[\"'(\[*_`A-Z0-9])")
 #: Characters of a passage. Some rules take time with the square of it, and a stranger's change is linted, too.
 _LONGEST: Final = 1500
+#: Parts of a line: whole words as far as these go; in prose without emphasis, and without what can't be seen.
+_CODE: Final = re.compile(rf"(?:.{{1,{_LONGEST - 1}}}(?:\s|$)|.{{1,{_LONGEST}}})")
+_UNSEEN: Final = r"\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufeff"
+_SHOWN: Final = re.compile(rf"[^*{_UNSEEN}]{{1,{_LONGEST}}}")
 #: What begins or ends a string in a line.
 _QUOTES: Final = re.compile(r"""^\s*[rRuU]?["']+|["']+$""")
 #: Names of arguments whose text a user reads.
@@ -45,15 +50,13 @@ class Section:
 
     @property
     def prose(self) -> str:
-        """Its text, as long, with blanks for fenced code of Markdown."""
-        return blank_fences(self.text) if is_markdown(self.path) else self.text
+        """Its text with empty lines for fenced code of Markdown."""
+        return _prose_of(self)
 
     @property
     def lead(self) -> str:
-        """Its first paragraph."""
-        paragraphs = [part for part in self.prose.split("\n\n") if part.strip()]
-        is_heading = len(paragraphs) > 1 and _HEADING.fullmatch(paragraphs[0].strip()) is not None
-        return next(iter(paragraphs[is_heading:]), "")
+        """Its first paragraph, at most _LONGEST characters of it."""
+        return _lead_of(self)
 
     @property
     def anchor(self) -> str:
@@ -99,15 +102,14 @@ class _Line:
 
 
 def read_passages(path: str, text: str) -> Iterator[Passage]:
-    """Yield the passages of a file, which its suffix says how to read. Raises ValueError for broken Python."""
+    """Yield the passages of a file, which its suffix says how to read; of what is no Python its lines alone."""
     if is_markdown(path):
         for section, lines in _sections(path, text):
             yield from _of_markdown(lines, section)
         return
-    prose = tuple(_of_python(path, text)) if PurePosixPath(path).suffix in {".py", ".pyi"} else ()
-    yield from prose
-    taken = {line for passage in prose for line in passage.lines}
-    yield from (passage for passage in _of_code(path, text) if passage.lines.start not in taken)
+    if PurePosixPath(path).suffix in {".py", ".pyi"}:
+        yield from _of_python(path, text)
+    yield from _of_code(path, text)
 
 
 def is_markdown(path: str) -> bool:
@@ -120,15 +122,17 @@ def is_history(path: str) -> bool:
     return _HISTORY.search(path) is not None
 
 
-def blank_fences(text: str) -> str:
-    """Return Markdown, as long, with blanks for its fenced code blocks."""
-    fence, lines = "", list[str]()
-    for line in text.split("\n"):
-        before = fence
-        if found := _FENCE.match(line):
-            fence = _next_fence(fence, found.group(1))
-        lines.append(" " * len(line) if before or fence else line)
-    return "\n".join(lines)
+@lru_cache(maxsize=64)
+def _prose_of(section: Section) -> str:
+    """Return a section's prose, for which each of its passages asks."""
+    return blank_fences(section.text) if is_markdown(section.path) else section.text
+
+
+@lru_cache(maxsize=64)
+def _lead_of(section: Section) -> str:
+    paragraphs = [part for part in section.prose.split("\n\n", 2)[:2] if part.strip()]
+    is_heading = len(paragraphs) > 1 and _HEADING.fullmatch(paragraphs[0].strip()) is not None
+    return next(iter(paragraphs[is_heading:]), "")[:_LONGEST]
 
 
 def read_sections(path: str, text: str) -> Iterator[Section]:
@@ -140,9 +144,9 @@ def read_sections(path: str, text: str) -> Iterator[Section]:
 def _of_python(path: str, text: str) -> Iterator[Passage]:
     try:
         tree = ast.parse(text)
-    except (SyntaxError, RecursionError, MemoryError) as error:
-        raise ValueError(f"not Python: {error}") from error
-    lines = text.splitlines()
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return
+    lines = split_lines(text)
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             if (constant := _docstring(node)) is not None:
@@ -153,7 +157,7 @@ def _of_python(path: str, text: str) -> Iterator[Passage]:
 
 def _of_code(path: str, text: str) -> Iterator[Passage]:
     section = Section(path, "", text)
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(split_lines(text), 1):
         if line.strip():
             yield from _join([_Line(number, line)], section, is_code=True)
 
@@ -172,21 +176,25 @@ def _of_string(constant: ast.Constant, path: str, name: str, lines: list[str]) -
         return
     last = constant.end_lineno or constant.lineno
     parts = lines[constant.lineno - 1 : last]
-    parts[-1] = parts[-1][: constant.end_col_offset]
-    parts[0] = " " * constant.col_offset + parts[0][constant.col_offset :]
+    parts[-1] = _until(parts[-1], constant.end_col_offset)
+    begin = len(_until(parts[0], constant.col_offset))
+    parts[0] = " " * begin + parts[0][begin:]
     without_quotes = [_QUOTES.sub(lambda found: " " * len(found.group()), part) for part in parts]
     section = Section(path, name, constant.value)
     for paragraph in _paragraphs([_Line(*each) for each in enumerate(without_quotes, constant.lineno)]):
         yield from _join(paragraph, section, is_code=False)
 
 
+def _until(line: str, offset: int | None) -> str:
+    """Return the part of a line before an offset in bytes of UTF-8, as ast counts."""
+    return line.encode()[:offset].decode(errors="ignore")
+
+
 def _sections(path: str, text: str) -> Iterator[tuple[Section, list[_Line]]]:
-    headings, fence = list[str](), ""
-    lines = list[_Line]()
-    for number, line in enumerate(text.splitlines(), 1):
-        if found := _FENCE.match(line):
-            fence = _next_fence(fence, found.group(1))
-        elif not fence and (begins := _HEADING.match(line)):
+    headings, lines = list[str](), list[_Line]()
+    texts = split_lines(text)
+    for number, (line, (is_code, is_fence)) in enumerate(zip(texts, find_code(texts), strict=True), 1):
+        if not is_code and not is_fence and (begins := _HEADING.match(line)):
             yield _section(path, headings, lines), lines
             level = len(begins.group(1)) - 1
             headings = [*headings[:level], *[""] * (level - len(headings)), begins.group(2)]
@@ -200,37 +208,19 @@ def _section(path: str, headings: list[str], lines: list[_Line]) -> Section:
     return Section(path, heading, "\n".join(line.text for line in lines))
 
 
-def _next_fence(fence: str, found: str) -> str:
-    if not fence:
-        return found
-    return "" if found.startswith(fence) else fence
-
-
 def _of_markdown(lines: list[_Line], section: Section) -> Iterator[Passage]:
-    prose, fence = list[_Line](), ""
-    for line in _without_comments(lines):
-        if (found := _FENCE.match(line.text)) and _next_fence(fence, found.group(1)) != fence:
-            fence = _next_fence(fence, found.group(1))
+    prose = list[_Line]()
+    code = list(find_code([line.text for line in lines]))
+    shown = ["" if any(found) else line.text for line, found in zip(lines, code, strict=True)]
+    for line, text, (is_code, is_fence) in zip(lines, blank_comments(shown), code, strict=bool(lines)):
+        if is_fence:
             yield from _prose(prose, section)
             prose = []
-        elif fence:
-            if line.text.strip():
-                yield from _join([line], section, is_code=True)
+        elif is_code:
+            yield from _join([line] if line.text.strip() else [], section, is_code=True)
         else:
-            prose.append(line)
+            prose.append(_Line(line.number, text))
     yield from _prose(prose, section)
-
-
-def _without_comments(lines: list[_Line]) -> Iterator[_Line]:
-    """The same lines with spaces for what stands in HTML comments."""
-    if not lines:
-        return
-    text = "\n".join(line.text for line in lines)
-    if text.rfind("<!--") > text.rfind("-->"):  # the last one has no end: it isn't looked for from each beginning
-        text += "-->"
-    blank = _COMMENT.sub(lambda found: re.sub(r"[^\n]", " ", found.group()), text)
-    for line, changed in zip(lines, blank.split("\n"), strict=True):
-        yield _Line(line.number, changed)
 
 
 def _prose(lines: list[_Line], section: Section) -> Iterator[Passage]:
@@ -255,16 +245,23 @@ def _paragraphs(lines: list[_Line]) -> Iterator[list[_Line]]:
 
 
 def _join(lines: list[_Line], section: Section, *, is_code: bool) -> Iterator[Passage]:
-    """Yield a paragraph as one passage, a longer one in pieces of at most _LONGEST characters and a line."""
+    """Yield a paragraph as one passage, a longer one in pieces, and no piece for none."""
     text, starts = "", list[tuple[int, Place]]()
+    for number, begin, part in _parts(lines, _CODE if is_code else _SHOWN):
+        if len(text) + len(part) > _LONGEST and text:
+            yield Passage(text, section, is_code, tuple(starts))
+            text, starts = "", []
+        if text and starts[-1][1].line != number:
+            text += " "
+        starts.append((len(text), Place(number, begin)))
+        text += part
+    if text:
+        yield Passage(text, section, is_code, tuple(starts))
+
+
+def _parts(lines: list[_Line], pattern: re.Pattern[str]) -> Iterator[tuple[int, int, str]]:
+    """Yield number, column and text of what a reader sees of lines, in parts of at most _LONGEST characters."""
     for line in lines:
-        begin = len(line.text) - len(line.text.lstrip())
-        stripped = line.text.strip()
-        for cut in range(0, len(stripped), _LONGEST):
-            if len(text) >= _LONGEST:
-                yield Passage(text, section, is_code, tuple(starts))
-                text, starts = "", []
-            text += " " if text else ""
-            starts.append((len(text), Place(line.number, 1 + begin + cut)))
-            text += stripped[cut : cut + _LONGEST]
-    yield Passage(text, section, is_code, tuple(starts))
+        end = len(line.text.rstrip())
+        for found in pattern.finditer(line.text, len(line.text) - len(line.text.lstrip()), end):
+            yield line.number, 1 + found.start(), found.group()

@@ -13,6 +13,11 @@ ADVICE: Final = re.compile(
 )
 
 
+def last_words(text: str, count: int) -> str:
+    """Return the last words of a text, where a search can't take longer than they are."""
+    return " ".join(text[-400:].split()[-count:])
+
+
 def either(*alternatives: str) -> str:
     """Return an expression of any of these expressions, as a group."""
     return f"(?:{'|'.join(alternatives)})"

@@ -12,6 +12,9 @@ from mvmnix.formats import strict, toml
 #: Bytes of a claims.toml, and entries in each of its arrays: far more than a project's documents have.
 LIMIT: Final = 2**16
 _MOST: Final = 256
+#: A pattern of paths; its stars take time with their number as an exponent.
+_PATTERN: Final = r"(?!(?:[^*]*\*){7})[^\0]{1,200}"
+_OF_PATHS: Final = frozenset({"include", "exclude", "paths"})
 
 
 class Status(StrEnum):
@@ -87,7 +90,7 @@ def _texts(record: strict.Record, name: str, usual: tuple[str, ...]) -> tuple[st
 
 
 def _needed_texts(record: strict.Record, name: str, *, least: int = 0) -> tuple[str, ...]:
-    return record.texts(name, r"[^\0]{1,200}", _MOST, least=least)
+    return record.texts(name, _PATTERN if name in _OF_PATHS else r"[^\0]{1,200}", _MOST, least=least)
 
 
 def _feature(record: strict.Record) -> Feature:

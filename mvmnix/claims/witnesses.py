@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Final, override
+from typing import Final, TypeIs, override
 
 #: Returns the bytes of a file of the project by its path from the project's directory, None without one.
 type Read = Callable[[str], bytes | None]
@@ -14,6 +14,9 @@ type Read = Callable[[str], bytes | None]
 _MARKER: Final = re.compile(
     r"\bwitness(?:es)?\b\s*:|^\|(?=.*\bwitness(?:es)?\s*\|).*$|^#+ Witness(?:es)?$", re.IGNORECASE | re.MULTILINE
 )
+_WITNESS: Final = re.compile(r"witness(?:es)?", re.IGNORECASE)
+_MARKED: Final = re.compile(r"\bwitness(?:es)?\s*:", re.IGNORECASE)
+_BENCH: Final = re.compile(r"(?:.*/)?bench(?:es|marks?)?/")
 #: The head of a table with a column for witnesses.
 _HEAD: Final = re.compile(r"^\|(?=.*\bwitness(?:es)?\s*\|).*$", re.IGNORECASE | re.MULTILINE)
 _NAME: Final = re.compile(
@@ -55,9 +58,29 @@ def find_witnesses(text: str) -> Iterator[Witness]:
 
 def find_in_row(section: str, text: str) -> tuple[Witness, ...] | None:
     """Return what a row of a table with a column for witnesses names there; None for any other text."""
-    if not text.startswith("|") or _HEAD.search(section) is None:
+    if not text.startswith("|") or not (columns := _columns(section)):
         return None
-    return tuple(_read_names(text, 0, len(text)))
+    cells = _cells(text)
+    named = [cell for name, cell in zip(columns, cells, strict=False) if _WITNESS.fullmatch(name)]
+    if len(columns) != len(cells) or not named:
+        return None
+    return tuple(_read_names(named[0], 0, len(named[0]))) or (None if _is_marked(section) else ())
+
+
+@lru_cache(maxsize=16)
+def _columns(section: str) -> tuple[str, ...]:
+    """Return the heads of the first table with a column for witnesses; each row of a section asks for them."""
+    head = _HEAD.search(section)
+    return () if head is None else tuple(_cells(head.group()))
+
+
+@lru_cache(maxsize=16)
+def _is_marked(section: str) -> bool:
+    return _MARKED.search(section) is not None
+
+
+def _cells(row: str) -> list[str]:
+    return [cell.strip() for cell in row.strip().strip("|").replace("\\|", " ").split("|")]
 
 
 def _read_names(text: str, begin: int, end: int) -> Iterator[Witness]:
@@ -85,26 +108,37 @@ def why_missing(witness: Witness, read: Read, outcomes: Mapping[str, str]) -> st
         read: returns the project's files.
         outcomes: "passed", "skipped" or "failed" of tests in a given run, by name; empty without one.
     """
-    if (outcome := outcomes.get(str(witness), "passed")) != "passed":
-        return f"it {'was skipped' if outcome == 'skipped' else outcome} in the given results"
     data = read(witness.file)
     if data is None:
         return "there is no such file"
-    test = witness.test.rpartition("::")[2]
+    names = tuple(filter(None, witness.test.split("::")))
     if witness.file.endswith(".py"):
-        return _why_idle_python(data, test)
-    return _why_idle(data.decode(errors="replace"), test) if test else ""
+        return _why_idle_python(data, names) or _why_not_passed(witness, outcomes)
+    return _why_idle(data.decode(errors="replace"), names[-1]) if names else ""
 
 
-def _why_idle_python(data: bytes, test: str) -> str:
+def _why_not_passed(witness: Witness, outcomes: Mapping[str, str]) -> str:
+    match outcomes.get(str(witness), "passed" if not outcomes or _BENCH.match(witness.file) else ""):
+        case "passed":
+            return ""
+        case "":
+            return "it isn't in the given results"
+        case outcome:
+            return f"it {'was skipped' if outcome == 'skipped' else outcome} in the given results"
+
+
+def _why_idle_python(data: bytes, names: tuple[str, ...]) -> str:
+    """Return the same for a module, and a test by the names of its classes and its own."""
     tests = _read_tests(data)
     if tests is None:
         return "its file isn't Python"
     if tests.get("", False):
         return "its file is skipped"
-    if test and test not in tests:
+    if any(name not in tests for name in names):
         return "its file has no such test"
-    return "it is skipped" if test and tests[test] else ""
+    if names and not names[-1].lower().startswith("test"):
+        return "it isn't called as tests are"
+    return "it is skipped" if any(tests[name] for name in names) else ""
 
 
 @lru_cache(maxsize=1024)
@@ -114,7 +148,7 @@ def _read_tests(data: bytes) -> Mapping[str, bool] | None:
         tree = ast.parse(data)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None
-    marks = [node.value for node in tree.body if isinstance(node, ast.Assign) and _names_mark(node)]
+    marks = [node.value for node in tree.body if _is_mark(node)]
     return dict(_tests_in(tree.body)) | {"": any(map(_is_idle, marks))}
 
 
@@ -127,20 +161,26 @@ def _tests_in(body: list[ast.stmt]) -> Iterator[tuple[str, bool]]:
             yield from _tests_in(node.body)
 
 
-def _names_mark(node: ast.Assign) -> bool:
-    return any(isinstance(target, ast.Name) and target.id == "pytestmark" for target in node.targets)
-
-
-def _is_idle(expression: ast.expr) -> bool:
-    match expression:
-        case ast.Call(func=called):
-            return _is_idle(called)
-        case ast.List(elts=marks) | ast.Tuple(elts=marks):
-            return any(map(_is_idle, marks))
-        case ast.Attribute(attr=name) | ast.Name(id=name):
-            return name in _IDLE
+def _is_mark(node: ast.stmt) -> TypeIs[ast.Assign | ast.AnnAssign | ast.Expr]:
+    """Return whether a statement of a module may skip it: `pytestmark = …`, or a call of `pytest.skip`."""
+    match node:
+        case ast.Assign(targets=[ast.Name(id="pytestmark")]) | ast.AnnAssign(target=ast.Name(id="pytestmark")):
+            return node.value is not None
+        case ast.Expr(value=ast.Call(func=ast.Attribute(attr="skip"))):
+            return True
         case _:
             return False
+
+
+def _is_idle(expression: ast.expr | None) -> bool:
+    marks = expression.elts if isinstance(expression, ast.List | ast.Tuple) else [expression]
+    return any(_name_of(mark) in _IDLE for mark in marks)
+
+
+def _name_of(mark: ast.expr | None) -> str:
+    """Return the last name of a mark, called or not."""
+    called = mark.func if isinstance(mark, ast.Call) else mark
+    return called.attr if isinstance(called, ast.Attribute) else called.id if isinstance(called, ast.Name) else ""
 
 
 def _why_idle(text: str, test: str) -> str:

@@ -40,7 +40,7 @@ def run(project: Path, *argv: str, **variables: str) -> process.Completed:
 
 
 def step(project: Path, **inputs: str) -> process.Completed:
-    variables = {"PATHS": "", "JUNIT": "", "SARIF": "claims.sarif"} | inputs
+    variables = {"PATHS": "", "JUNIT": ""} | inputs
     variables |= {"RUNNER_TEMP": str(project.parent / "temp"), "GITHUB_ACTION_PATH": str(ROOT / "action/claims")}
     return run(project, "/usr/bin/bash", "--noprofile", "--norc", "-e", "-o", "pipefail", "-c", STEP, **variables)
 
@@ -57,10 +57,10 @@ def test_the_hook_lints_the_project(project: Path) -> None:
 
 def test_the_step_writes_sarif_and_lines(project: Path) -> None:
     assert step(project).status == 0
-    assert json.loads((project / "claims.sarif").read_text())["runs"][0]["results"] == []
+    assert json.loads((project.parent / "temp/mvm-lint/claims.sarif").read_text())["runs"][0]["results"] == []
     (project / "README.md").write_text(f"{GOOD}\nIt is unhackable.\n")
     done = step(project)
-    [result] = json.loads((project / "claims.sarif").read_text())["runs"][0]["results"]
+    [result] = json.loads((project.parent / "temp/mvm-lint/claims.sarif").read_text())["runs"][0]["results"]
     assert (done.status, result["ruleId"]) == (1, "broad-phrase")
     assert b"\nREADME.md:5:7: broad-phrase: unhackable: " in done.stdout
 
@@ -77,9 +77,20 @@ def test_the_step_takes_paths_and_results(project: Path) -> None:
     assert step(project, PATHS="--help\n").status == 2, "no option comes in as a path"
 
 
+def test_no_link_of_the_workspace_is_written_through(project: Path) -> None:
+    (project.parent / "victim").write_text("as it was")
+    for name in ("claims.sarif", "mvm-lint", "temp"):
+        (project / name).symlink_to(project.parent / "victim")
+    assert step(project).status == 0
+    assert (project.parent / "victim").read_text() == "as it was"
+
+
 def test_words_of_a_document_are_no_commands_to_the_runner(project: Path) -> None:
     (project / "::set-output name=a::.md").write_text("It is unhackable.\n")
-    lines = step(project).stdout.decode().splitlines()
+    (project / "##[add-path]x.md").write_bytes(b"\xff")
+    done = step(project)
+    assert b"add-path" in done.stderr
+    lines = done.stdout.decode().splitlines()
     assert re.fullmatch(r"::stop-commands::[0-9a-f]{32}", lines[0])
     assert any(line.startswith("::set-output") for line in lines[1:])
 

@@ -10,7 +10,7 @@ from mvmnix.claims.sarif import sarif_log
 from mvmnix.cli.commands.verify import could_not_verify
 from mvmnix.cli.output import answer, json_option
 from mvmnix.errors import UsageError
-from mvmnix.formats.escaping import escape_line
+from mvmnix.formats.escaping import escape_line, escape_markdown
 from mvmnix.plural import counted
 
 
@@ -45,7 +45,7 @@ def claims(
     if as_list:
         _print_list(report)
     elif sarif:
-        click.echo(json.dumps(sarif_log(report.findings, __version__), indent=2, ensure_ascii=False))
+        click.echo(json.dumps(sarif_log(report.findings, report.unreadable, __version__), indent=2))
     elif as_json:
         answer("claims", _record(report))
     else:
@@ -94,7 +94,7 @@ def _record(report: ClaimReport) -> dict[str, object]:
 def _print_list(report: ClaimReport) -> None:
     click.echo("| claim | status | witness | last run |\n| --- | --- | --- | --- |")
     for claim in report.claims:
-        sentence = claim.sentence.replace("|", "\\|")
+        sentence, path = escape_markdown(claim.sentence), escape_markdown(claim.path)
         names = "<br>".join(f"`{name}`" for name in claim.witnesses)
         runs = "<br>".join(report.outcomes.get(name, "unknown") for name in claim.witnesses)
-        click.echo(escape_line(f"| {sentence} ({claim.path}:{claim.line}) | {claim.status} | {names} | {runs} |"))
+        click.echo(escape_line(f"| {sentence} ({path}:{claim.line}) | {claim.status} | {names} | {runs} |"))

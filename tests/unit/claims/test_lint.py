@@ -15,6 +15,8 @@ TESTS = b"""import pytest
 
 def test_runs(): pass
 
+def helper(): pass
+
 @pytest.mark.skip(reason="x")
 def test_skipped(): pass
 
@@ -30,6 +32,9 @@ class TestSkipped: pass
 FILES = {
     "tests/test_a.py": TESTS,
     "tests/test_idle.py": b"import pytest\npytestmark = [pytest.mark.skip]\ndef test_a(): pass\n",
+    "tests/test_called.py": b"import pytest\npytest.skip('x', allow_module_level=True)\n",
+    "tests/test_annotated.py": b"import pytest\npytestmark: list = [pytest.mark.skip(reason='x')]\n",
+    "tests/deep.py": b"@a" + b"()" * 1000 + b"\ndef test_a(): pass\n",
     "tests/broken.py": b"def (",
     "tests/net.rs": b"#[test]\n#[ignore]\nfn refuses() {}\n#[test]\nfn\n  denies() {}\n",
     "tests/net.test.js": b"it.skip('denies')\nit('refuses')",
@@ -66,9 +71,14 @@ def test_a_finding_has_its_place_in_the_file() -> None:
         ("tests/test_a.py::test_skipped", "it is skipped"),
         ("tests/test_a.py::test_fails", "it is skipped"),
         ("tests/test_a.py::TestSkipped", "it is skipped"),
+        ("tests/test_a.py::helper", "it isn't called as tests are"),
+        ("tests/test_called.py", "its file is skipped"),
+        ("tests/test_annotated.py", "its file is skipped"),
+        ("tests/test_a.py::TestSkipped::test_runs", "it is skipped"),
         ("tests/test_a.py::test_gone", "its file has no such test"),
         ("tests/test_idle.py::test_a", "its file is skipped"),
         ("tests/test_idle.py", "its file is skipped"),
+        ("tests/deep.py::test_a", ""),
         ("tests/broken.py::test_a", "its file isn't Python"),
         ("tests/none.py::test_a", "there is no such file"),
         ("tests/net.rs::refuses", "it is skipped"),
@@ -183,10 +193,55 @@ def test_an_exempt_file_is_spared_these_rules() -> None:
     assert lint("It is unhackable.", "page.md", exempt=exempt) != []
 
 
-@pytest.mark.parametrize(("path", "data"), [("a.md", b"\xff"), ("a.py", b"def ("), ("a.py", b"\0")])
-def test_what_is_no_text_of_its_kind_is_told(path: str, data: bytes) -> None:
-    with pytest.raises(ValueError, match=r"not Python|can't decode"):
-        Linter(ClaimSettings(), FILES.get, {}).lint(path, data)
+def test_what_is_no_text_is_told() -> None:
+    with pytest.raises(ValueError, match="can't decode"):
+        Linter(ClaimSettings(), FILES.get, {}).lint("a.md", b"\xff")
+
+
+@pytest.mark.parametrize("text", ["def (", "x = 1\0", "print 'x'"])
+def test_what_is_no_python_is_read_by_its_lines(text: str) -> None:
+    assert [it.line for it in lint(f'{text}\nrun(image="debian:13")', "a.py")] == [2]
+    assert [it.rule for it in lint(f"\ufeff# T\n\nIt is unhackable. {text}", "a.md")] == [Rule.BROAD_PHRASE]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "A `<!--` begins a comment.\n\nIt is unhackable.",
+        "<!--> It is unhackable.",
+        "<!-- not ended\n\nIt is unhackable.",
+        "```x``` is code.\n\nIt is unhackable.",
+        "```\nx\n```x\n```\n\nIt is unhackable.",
+        "x\u2028```\n\nIt is unhackable.",
+        "It is **fully** secure.",
+        "It is unhack\u200bable.",
+        "It is " + "very " * 1000 + "unhackable.",
+    ],
+)
+def test_what_a_reader_sees_is_read(text: str) -> None:
+    assert [it.rule for it in lint(text)] == [Rule.BROAD_PHRASE]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "not " + "," * 2000 + " x x x x x x x unhackable.",
+        "TCG: not " + "," * 2000 + " x x x x x x x x x same isolation",
+        "- word word word word\n" * 20_000,
+        "| claim | witness |\n| --- | --- |\n" + f"| {CLAIM} | |\n" * 5_000,
+        f"# A\n\n{CLAIM}\n\n" * 5_000,
+    ],
+    ids=len,
+)
+def test_a_document_does_not_hold_it_up(text: str) -> None:
+    """None of these ends within the suite's time if it takes time with the square of its length."""
+    lint(text)
+
+
+def test_a_witness_that_was_not_run_is_none() -> None:
+    text = f"{CLAIM} Witness: `tests/test_a.py::test_runs`."
+    [found] = lint(text, outcomes={"tests/test_b.py::test_x": "passed"})
+    assert found.hint.startswith("it isn't in the given results")
 
 
 @pytest.mark.parametrize(("path", "count"), [("CHANGELOG.md", 0), ("docs/changes-2.md", 0), ("docs/change.md", 1)])
@@ -206,7 +261,7 @@ def test_claims_are_listed_with_status_and_witnesses() -> None:
 
 
 def test_a_log_of_sarif_has_the_rule_and_the_place() -> None:
-    log: Any = sarif_log(lint("It is unhackable."), "1.2")
+    log: Any = sarif_log(lint("It is unhackable."), (), "1.2")
     assert log["version"] == "2.1.0"
     [run] = log["runs"]
     driver = run["tool"]["driver"]

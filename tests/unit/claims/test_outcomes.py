@@ -20,6 +20,7 @@ def test_tests_and_files_have_their_outcomes() -> None:
         "checks/unit/test_a.py": "failed",
         "checks/unit/test_a.py::test_one": "passed",
         "checks/unit/test_a.py::test_two": "failed",
+        "checks/unit/test_a.py::TestIt": "skipped",
         "checks/unit/test_a.py::TestIt::test_three": "skipped",
         "checks/unit/test_b.py": "passed",
         "checks/unit/test_b.py::test_four": "passed",
@@ -30,7 +31,14 @@ def test_tests_and_files_have_their_outcomes() -> None:
 
 @pytest.mark.parametrize(
     "data",
-    [b"", b"<a>", b"\xff\xfe", b'<!DOCTYPE a [<!ENTITY b "c">]><a>&b;</a>', b'<!DOCTYPE a SYSTEM "file:///x"><a/>'],
+    [
+        b"",
+        b"<a>",
+        b"\xff\xfe",
+        b'<?xml version="1.0" encoding="foo"?><a/>',
+        b'<!DOCTYPE a [<!ENTITY b "c">]><a>&b;</a>',
+        b'<!DOCTYPE a SYSTEM "file:///x"><a/>',
+    ],
 )
 def test_what_is_no_plain_xml_is_refused(data: bytes) -> None:
     with pytest.raises(ValueError, match="not JUnit XML"):
