@@ -181,9 +181,9 @@ def test_a_missing_pin_names_the_command(place: Place, tmp_path: Path) -> None:
 STAND_IN = """
 let
   names = [
-    "click" "cryptography" "cyclonedx-python-lib" "detect-secrets" "dnspython" "google-re2" "h11" "idna" "jinja2"
-    "jsonschema" "keyring" "packageurl-python" "packaging" "publicsuffixlist" "pyroute2" "pysocks" "rfc3161-client"
-    "rich" "setuptools" "sigstore"
+    "click" "cryptography" "cyclonedx-python-lib" "defusedxml" "detect-secrets" "dnspython" "google-re2" "h11" "idna"
+    "jinja2" "jsonschema" "keyring" "packageurl-python" "packaging" "publicsuffixlist" "pyroute2" "pysocks"
+    "rfc3161-client" "rich" "setuptools" "sigstore"
   ];
   libraries = builtins.listToAttrs (map (name: { inherit name; value = "library ${name}"; }) names);
   pkgs.python3Packages = libraries // {

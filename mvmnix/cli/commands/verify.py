@@ -16,7 +16,7 @@ from mvmnix.api.verify.trust_choice import TrustChoice
 from mvmnix.cli.completers import file
 from mvmnix.cli.options.outputs import OutputType
 from mvmnix.cli.options.trust import VerifyOptions, trust_options, wanted_options
-from mvmnix.cli.output import is_reader_gone
+from mvmnix.cli.output import explaining, is_reader_gone
 from mvmnix.cli.verdicts import show, show_json
 from mvmnix.errors import MvmnixError, RefusedError, UnreadableError, UsageError
 from mvmnix.provenance.verify.artifact_verifier import AcceptedArtifact
@@ -130,8 +130,8 @@ def could_not_verify() -> Iterator[None]:
         raise
     except RefusedError as error:  # its message has each hint once already
         told = "\n".join(f"{it.what}: refused [{it.code}]: {it.why}" for it in error.reasons)
-        hints = "; ".join(dict.fromkeys(it.hint for it in error.reasons))
-        raise UnreadableError(told, hint=hints) from error
+        hints = dict.fromkeys(it.hint for it in error.reasons)
+        raise UnreadableError(told, hint="; ".join((*hints, explaining(error.reasons)))) from error
     except MvmnixError as error:
         raise UnreadableError(error.message or str(error), hint=error.hint) from error
     except OSError as error:
