@@ -4,7 +4,7 @@ let
   below = file: builtins.substring (builtins.stringLength root + 1) (-1) file;
   top = file: builtins.head (builtins.split "/" (below file));
   compiled = file: baseNameOf file == "__pycache__";
-  isCode = file: builtins.match ".*\\.(pyi?|html|css|schema\\.json)|py\\.typed" (baseNameOf file) != null;
+  isCode = file: builtins.match ".*\\.(pyi?|html|css|schema\\.json|toml)|py\\.typed" (baseNameOf file) != null;
   code = file: type: !compiled file && (type == "directory" || type == "regular" && isCode file);
   part = name: filter: builtins.path { inherit name filter; path = ../..; };
 in
