@@ -2,7 +2,8 @@
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import Final
 
@@ -28,7 +29,7 @@ class ClaimReport:
     findings: tuple[Finding, ...]
     claims: tuple[Claim, ...]
     unreadable: tuple[str, ...]
-    outcomes: Mapping[str, str] = field(default_factory=dict)
+    outcomes: Mapping[str, str]
 
 
 def lint_claims(paths: Words, settings_file: str = "", results: Words = ()) -> ClaimReport:
@@ -58,10 +59,12 @@ def lint_claims(paths: Words, settings_file: str = "", results: Words = ()) -> C
             data = files.read(str(root / path), _DOCUMENT, _HINT)
             if path not in named and b"\0" in data:
                 continue  # a picture, say
-            findings += linter.lint(path, data)
-            claims += linter.find_claims(path, data)
+            document = linter.read(path, data)
         except (ValueError, UsageError) as error:
             unreadable.append(f"{path}: {error}")
+            continue
+        findings += linter.lint(document)
+        claims += linter.find_claims(document)
     return ClaimReport(tuple(findings), tuple(claims), tuple(unreadable), outcomes)
 
 
@@ -88,8 +91,9 @@ def _outcomes(path: str) -> Mapping[str, str]:
 
 
 def _reader(root: Path) -> Callable[[str], bytes | None]:
-    """Return a reader of files inside the project; symbolic links don't lead out of it."""
+    """Return a reader of files inside the project, each once; symbolic links don't lead out of it."""
 
+    @cache
     def read(path: str) -> bytes | None:
         try:
             return files.read(str(root / path), _DOCUMENT, _HINT) if _is_inside(root, root / path) else None

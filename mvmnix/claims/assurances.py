@@ -17,7 +17,7 @@ _SUBJECTS: Final = words(
     r"(?:signature|artifact|layer|disk|memory|code|kernel|agent|data|state|environment|connection|request|tenant)s?",
     r"(?:malware|build|provenance|bundle|statement|policy|policie|syscall|system call|socket|address|addresse|route)s?",
     r"(?:metadata|value|byte|program|task|job|caller|command|descriptor|director(?:y|ie)|path|device|port|name|rule)s?",
-    r"(?:attestation|release|operator|entry|entrie|ledger|certificate|plugin|server|service|client|home|header|kernel)s?",
+    r"(?:attestation|release|operator|entry|entrie|ledger|certificate|plugin|server|service|client|home|header)s?",
 )
 _ACTS: Final = (
     r"(?:read|see|reach|access|writ|chang|modif|tamper|escap|leak|leav|open|connect|steal|forg|alter|bypass|exfiltrat"

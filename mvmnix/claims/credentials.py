@@ -5,8 +5,10 @@ from collections.abc import Iterator
 from typing import Final
 
 from mvmnix.claims.passages import Passage
+from mvmnix.claims.patterns import blank
 from mvmnix.claims.rules import Match, Rule
 from mvmnix.launch.secrets.credentials import RANDOM, kinds_by_form
+from mvmnix.launch.secrets.detectors import IN_QUOTES
 
 #: Letters with a digit or a sign among them, and no reference to a secret.
 _VALUE: Final = r"(?!(?:env|file|keyring|command):)(?=[^`\"'\s]*[A-Za-z])(?=[^`\"'\s]*[^A-Za-z`\"'\s-])[^`\"'\s<$]{8,}"
@@ -19,8 +21,6 @@ _TOLD: Final = re.compile(
     rf"|\blogin\b.*\s(?:-p|--password)[ =](?=\S*\d){_VALUE}(?!\S)",
     re.IGNORECASE,
 )
-#: A kind of which any word behind `key` or `secret` is, quoted or in prose; `_TOLD` is narrower.
-_TOO_WIDE: Final = frozenset({"a password in quotes"})
 #: What a random string has to stand beside.
 _SECRET: Final = re.compile(r"(?i)secret|token|passw|passphrase|hook|api[_ -]?key|license|private|bearer")
 #: What services publish for examples, and a word in the place of a password.
@@ -29,8 +29,8 @@ _STAND_IN: Final = re.compile(r"\S*EXAMPLE\S*|\S*:(?:token|password|passwd|pass|
 
 def check_credentials(passage: Passage) -> Iterator[Match]:
     """Yield a match for each kind of credential in a passage; the credential isn't repeated."""
-    text = _STAND_IN.sub(lambda found: " " * len(found.group()), passage.text)
-    kinds = {kind for kind in kinds_by_form(text) if kind not in _TOO_WIDE}
+    text = blank(_STAND_IN, passage.text)
+    kinds = set(kinds_by_form(text)) - {IN_QUOTES}  # any word behind `key` is one, also in prose: _TOLD is narrower
     if not _SECRET.search(text):
         kinds.discard(RANDOM)  # an identifier, or a public key
     if _TOLD.search(text):

@@ -21,9 +21,10 @@ def find_status(passage: Passage) -> Status | None:
 
 def check_labels(passage: Passage, features: Iterable[Feature]) -> Iterator[Match]:
     """Yield the first name of each unfinished feature in a passage without a label."""
-    if passage.is_code or find_status(passage) is not None:
+    if passage.is_code:
         return
     for feature in features:
-        if (found := feature.pattern.search(passage.text)) is not None:
+        found = feature.pattern.search(passage.text)
+        if found is not None and find_status(passage) is None:
             hint = f"say that it is {feature.status.capitalize()}"
             yield Match(Rule.UNLABELLED_FEATURE, found.start(), found.group(), hint)

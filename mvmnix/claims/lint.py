@@ -55,6 +55,15 @@ class Claim:
     witnesses: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A file of the project: its path, its text, and the passages of that."""
+
+    path: str
+    text: str
+    passages: tuple[Passage, ...]
+
+
 class Linter:
     """Applies a project's settings to its files; reads others of its files where one names or links to them."""
 
@@ -66,32 +75,34 @@ class Linter:
         self._linked: dict[str, tuple[Section, ...]] = {}
         self._in_page: dict[str, tuple[Witness, ...]] = {}
 
-    def lint(self, path: str, data: bytes) -> tuple[Finding, ...]:
-        """Return what is found in one file. Raises ValueError for bytes that aren't text of its kind."""
-        text, passages = self._read_passages(path, data)
-        found = {*self._find_in_passages(path, passages), *self._find_missing(path, text)}
+    def read(self, path: str, data: bytes) -> Document:
+        """Read one file of the project. Raises ValueError for bytes that aren't text."""
+        text = data.decode("utf-8-sig")
+        self._linked[path] = tuple(read_sections(path, text))
+        return Document(path, text, tuple(read_passages(path, text)))
+
+    def lint(self, document: Document) -> tuple[Finding, ...]:
+        """Return what is found in one file."""
+        path = document.path
+        found = {*self._find_in_passages(path, document.passages), *self._find_missing(path, document.text)}
         exempt = self._exempt(path)
         found = {finding for finding in found if finding.rule not in exempt}
-        allowances = tuple(find_allowances(path, text, passages))
+        allowances = tuple(find_allowances(path, document.text, document.passages))
         kept = {finding for finding in found if not any(_allows(each, finding) for each in allowances)}
         return tuple(sorted({*kept, *_find_needless(path, allowances, found)}))
 
-    def find_claims(self, path: str, data: bytes) -> tuple[Claim, ...]:
-        """Return the security claims of one file, with what witnesses them. Raises ValueError as lint() does."""
-        if Rule.CLAIM_WITHOUT_WITNESS in self._exempt(path):
+    def find_claims(self, document: Document) -> tuple[Claim, ...]:
+        """Return the security claims of one file, with what witnesses them."""
+        if Rule.CLAIM_WITHOUT_WITNESS in self._exempt(document.path):
             return ()
-        _, passages = self._read_passages(path, data)
         return tuple(
-            Claim(path, passage.place(offset).line, sentence, status, tuple(map(str, self._witnesses(passage))))
-            for passage in passages
+            Claim(
+                document.path, passage.place(offset).line, sentence, status, tuple(map(str, self._witnesses(passage)))
+            )
+            for passage in document.passages
             for offset, _, sentence in find_claims(passage)
             for status in (find_status(passage) or "available",)
         )
-
-    def _read_passages(self, path: str, data: bytes) -> tuple[str, tuple[Passage, ...]]:
-        text = data.decode("utf-8-sig")
-        self._linked[path] = tuple(read_sections(path, text))
-        return text, tuple(read_passages(path, text))
 
     def _find_in_passages(self, path: str, passages: tuple[Passage, ...]) -> Iterator[Finding]:
         checks = (

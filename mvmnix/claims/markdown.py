@@ -4,6 +4,8 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Final
 
+from mvmnix.claims.patterns import blank
+
 #: Sections 4.5: a fence of backticks has none behind it, and one that closes has nothing behind it.
 _OPENING: Final = re.compile(r" {0,3}(?:(`{3,})[^`]*|(~{3,}).*)$")
 _CLOSING: Final = re.compile(r" {0,3}(`{3,}|~{3,})[ \t]*$")
@@ -39,11 +41,13 @@ def blank_fences(text: str) -> str:
 
 def blank_spans(text: str) -> str:
     """Return a text, as long, with blanks for its code spans of one line."""
-    return _SPAN.sub(lambda found: " " * len(found.group()), text)
+    return blank(_SPAN, text)
 
 
 def blank_comments(lines: Sequence[str]) -> list[str]:
     """Return the lines, as long, with blanks for HTML comments; one without an end is shown, and so is none."""
+    if not lines:
+        return []
     text = "\n".join(lines)
     masked, parts, past = blank_spans(text), list[str](), 0
     while (begin := masked.find("<!--", past)) >= 0 and (end := masked.find("-->", begin + 2)) >= 0:

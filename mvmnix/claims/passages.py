@@ -14,6 +14,7 @@ from pathlib import PurePosixPath
 from typing import Final
 
 from mvmnix.claims.markdown import blank_comments, blank_fences, find_code, split_lines
+from mvmnix.claims.patterns import blank
 
 _HEADING: Final = re.compile(r" {0,3}(#{1,6})\s+(.*?)\s*#*\s*$")
 _ITEM: Final = re.compile(r"\s*(?:[-*+]|\d+[.)])\s+")
@@ -179,7 +180,7 @@ def _of_string(constant: ast.Constant, path: str, name: str, lines: list[str]) -
     parts[-1] = _until(parts[-1], constant.end_col_offset)
     begin = len(_until(parts[0], constant.col_offset))
     parts[0] = " " * begin + parts[0][begin:]
-    without_quotes = [_QUOTES.sub(lambda found: " " * len(found.group()), part) for part in parts]
+    without_quotes = [blank(_QUOTES, part) for part in parts]
     section = Section(path, name, constant.value)
     for paragraph in _paragraphs([_Line(*each) for each in enumerate(without_quotes, constant.lineno)]):
         yield from _join(paragraph, section, is_code=False)
@@ -212,7 +213,7 @@ def _of_markdown(lines: list[_Line], section: Section) -> Iterator[Passage]:
     prose = list[_Line]()
     code = list(find_code([line.text for line in lines]))
     shown = ["" if any(found) else line.text for line, found in zip(lines, code, strict=True)]
-    for line, text, (is_code, is_fence) in zip(lines, blank_comments(shown), code, strict=bool(lines)):
+    for line, text, (is_code, is_fence) in zip(lines, blank_comments(shown), code, strict=True):
         if is_fence:
             yield from _prose(prose, section)
             prose = []

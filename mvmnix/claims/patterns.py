@@ -18,6 +18,11 @@ def last_words(text: str, count: int) -> str:
     return " ".join(text[-400:].split()[-count:])
 
 
+def blank(pattern: re.Pattern[str], text: str) -> str:
+    """Return a text, as long, with blanks for what a pattern finds in it."""
+    return pattern.sub(lambda found: " " * len(found.group()), text)
+
+
 def either(*alternatives: str) -> str:
     """Return an expression of any of these expressions, as a group."""
     return f"(?:{'|'.join(alternatives)})"

@@ -19,7 +19,7 @@ class Rule(StrEnum):
 
     @property
     def summary(self) -> str:
-        """What it finds, for a list of rules."""
+        """A line about what it finds."""
         return _SUMMARIES[self]
 
 

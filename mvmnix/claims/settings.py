@@ -3,6 +3,7 @@
 import re
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 from typing import Final
 
 from mvmnix.claims.rules import Rule
@@ -34,8 +35,14 @@ class Feature:
     @property
     def pattern(self) -> re.Pattern[str]:
         """Any of its words, whole, in either case; a space stands for a hyphen too; not in a path."""
-        words = "|".join(re.escape(word).replace(r"\ ", r"[\s-]+") for word in self.words)
-        return re.compile(rf"(?<![\w/.-])(?:{words})(?![\w/-]|\.\w)", re.IGNORECASE)
+        return _pattern_of(self.words)
+
+
+@lru_cache(maxsize=_MOST)
+def _pattern_of(names: tuple[str, ...]) -> re.Pattern[str]:
+    """Return a feature's pattern, by which each passage is searched."""
+    words = "|".join(re.escape(word).replace(r"\ ", r"[\s-]+") for word in names)
+    return re.compile(rf"(?<![\w/.-])(?:{words})(?![\w/-]|\.\w)", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)

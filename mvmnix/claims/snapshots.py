@@ -6,7 +6,7 @@ from functools import lru_cache
 from typing import Final
 
 from mvmnix.claims.passages import Passage, Section, is_history
-from mvmnix.claims.patterns import ADVICE, words
+from mvmnix.claims.patterns import ADVICE, blank, words
 from mvmnix.claims.rules import Match, Rule
 
 _KEPT: Final = words(
@@ -52,7 +52,7 @@ def check_snapshots(passage: Passage, backends: Sequence[str]) -> Iterator[Match
     if _names_backend(passage.section, tuple(backends)):
         return
     for begin, text in passage.sentences():
-        sentence = _NAMES.sub(lambda name: " " * len(name.group()), text)
+        sentence = blank(_NAMES, text)
         found = _KEPT.search(sentence)
         if found is not None and not ADVICE.search(sentence) and _CLAIMED.search(_KEPT.sub("", sentence)):
             hint = "say for which backend that holds"

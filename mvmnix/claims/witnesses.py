@@ -10,15 +10,12 @@ from typing import Final, TypeIs, override
 #: Returns the bytes of a file of the project by its path from the project's directory, None without one.
 type Read = Callable[[str], bytes | None]
 
-#: A word with a colon, a row that heads a table, or a heading.
-_MARKER: Final = re.compile(
-    r"\bwitness(?:es)?\b\s*:|^\|(?=.*\bwitness(?:es)?\s*\|).*$|^#+ Witness(?:es)?$", re.IGNORECASE | re.MULTILINE
-)
 _WITNESS: Final = re.compile(r"witness(?:es)?", re.IGNORECASE)
-_MARKED: Final = re.compile(r"\bwitness(?:es)?\s*:", re.IGNORECASE)
+#: A word with a colon, the head of a table with a column for witnesses, and both of these or a heading.
+_MARKED: Final = re.compile(rf"\b{_WITNESS.pattern}\b\s*:", re.IGNORECASE)
+_HEAD: Final = re.compile(rf"^\|(?=.*\b{_WITNESS.pattern}\s*\|).*$", re.IGNORECASE | re.MULTILINE)
+_MARKER: Final = re.compile(rf"{_MARKED.pattern}|{_HEAD.pattern}|^#+ {_WITNESS.pattern}$", re.IGNORECASE | re.MULTILINE)
 _BENCH: Final = re.compile(r"(?:.*/)?bench(?:es|marks?)?/")
-#: The head of a table with a column for witnesses.
-_HEAD: Final = re.compile(r"^\|(?=.*\bwitness(?:es)?\s*\|).*$", re.IGNORECASE | re.MULTILINE)
 _NAME: Final = re.compile(
     r"(?<![\w./-])(?P<file>[\w.-]{1,255}(?:/[\w.-]{1,255}){1,32}\.(?!md\b)\w{1,16})(?:::(?P<test>[\w:]+))?"
 )

@@ -37,11 +37,6 @@ class Explanation:
     example: str
 
 
-def explain(code: ReasonCode) -> Explanation:
-    """Return the text about a reason code."""
-    return explanations()[code]
-
-
 def explanations() -> Mapping[ReasonCode, Explanation]:
     """Return the texts about all codes, in the order of GROUPS and their files."""
     return {found.code: found for group in GROUPS for found in _read(group)}

@@ -1,6 +1,7 @@
 """`mvm explain`: prints what a reason code means, why that is refused, and what to do; reads nothing of the user's."""
 
 import re
+from dataclasses import asdict
 from typing import Final
 
 import click
@@ -8,8 +9,7 @@ import click
 from mvmnix.api import Denial
 from mvmnix.cli.output import answer, json_option, table
 from mvmnix.errors import ReasonCode, UsageError
-from mvmnix.refusals.catalogue import Explanation, explanations
-from mvmnix.refusals.catalogue import explain as find
+from mvmnix.refusals.catalogue import explanations
 from mvmnix.suggestion import did_you_mean
 
 _LINK: Final = re.compile(r"\[([^\]]+)\]\(([^)\s]+)\)")
@@ -27,9 +27,9 @@ def explain(code: str | None, *, as_json: bool) -> None:
     if code is None:
         _list(as_json=as_json)
         return
-    found = find(_read(code))
+    found = explanations()[_read(code)]
     if as_json:
-        answer("explanation", _record(found))
+        answer("explanation", asdict(found))
         return
     click.echo(f"{found.code}\n\n  Since {found.since}; about {found.group}.\n")
     for title, text in (("Refused because", found.meaning), ("Why", found.why), ("What to do", found.remedy)):
@@ -61,18 +61,6 @@ def _without_links(text: str) -> str:
 
 def _list(*, as_json: bool) -> None:
     if as_json:
-        answer("explanations", [_record(found) for found in explanations().values()])
+        answer("explanations", [asdict(found) for found in explanations().values()])
         return
     table(("CODE", "REFUSED BECAUSE"), ((found.code, found.meaning) for found in explanations().values()))
-
-
-def _record(found: Explanation) -> dict[str, str]:
-    return {
-        "code": found.code,
-        "group": found.group,
-        "since": found.since,
-        "meaning": found.meaning,
-        "why": found.why,
-        "remedy": found.remedy,
-        "example": found.example,
-    }

@@ -1,6 +1,7 @@
 """`mvm lint`: finds what a project's documents promise and no test shows; starts nothing."""
 
 import json
+from dataclasses import asdict
 
 import click
 
@@ -62,29 +63,16 @@ def _conclude(report: ClaimReport) -> int:
     return 2 if report.unreadable else int(bool(report.findings))
 
 
+def _outcome(report: ClaimReport, witness: str) -> str:
+    return report.outcomes.get(witness, "unknown")
+
+
 def _record(report: ClaimReport) -> dict[str, object]:
     return {
-        "findings": [
-            {
-                "path": finding.path,
-                "line": finding.line,
-                "column": finding.column,
-                "rule": finding.rule,
-                "words": finding.words,
-                "hint": finding.hint,
-            }
-            for finding in report.findings
-        ],
+        "findings": [asdict(finding) for finding in report.findings],
         "claims": [
-            {
-                "path": claim.path,
-                "line": claim.line,
-                "sentence": claim.sentence,
-                "status": claim.status,
-                "witnesses": [
-                    {"name": name, "outcome": report.outcomes.get(name, "unknown")} for name in claim.witnesses
-                ],
-            }
+            asdict(claim)
+            | {"witnesses": [{"name": name, "outcome": _outcome(report, name)} for name in claim.witnesses]}
             for claim in report.claims
         ],
         "unreadable": report.unreadable,
@@ -96,5 +84,5 @@ def _print_list(report: ClaimReport) -> None:
     for claim in report.claims:
         sentence, path = escape_markdown(claim.sentence), escape_markdown(claim.path)
         names = "<br>".join(f"`{name}`" for name in claim.witnesses)
-        runs = "<br>".join(report.outcomes.get(name, "unknown") for name in claim.witnesses)
+        runs = "<br>".join(_outcome(report, name) for name in claim.witnesses)
         click.echo(escape_line(f"| {sentence} ({path}:{claim.line}) | {claim.status} | {names} | {runs} |"))

@@ -14,6 +14,8 @@ from detect_secrets.plugins.keyword import KeywordDetector
 #: Bits per character. The library's own bound, 4.5, lets most random strings of 32 letters and digits pass; the
 #: caller has looked before whether letters and digits lie in an order that words don't have.
 _ENTROPY: Final = 4.0
+#: The kind of a value in quotes behind a word such as `password` or `key`.
+IN_QUOTES: Final = "a password in quotes"
 #: An address is no credential.
 _NOT_ASKED: Final = (IPPublicDetector,)
 
@@ -24,7 +26,7 @@ def kinds_of(line: str) -> tuple[str, ...]:
         detector.secret_type
         for detector in _by_pattern()
         if any(_could_be_one(found, line) for found in detector.analyze_string(line))
-    ) + (("a password in quotes",) if any(_could_be_one(it, line) for it in _keyword(line)) else ())
+    ) + ((IN_QUOTES,) if any(_could_be_one(it, line) for it in _keyword(line)) else ())
 
 
 def named_secret(name: str, value: str) -> bool:

@@ -49,7 +49,7 @@ def lint(
     exempt: tuple[Exemption, ...] = (),
 ) -> list[Finding]:
     linter = Linter(ClaimSettings(exempt=exempt), FILES.get, outcomes or {})
-    return [*linter.lint(path, text.encode())]
+    return [*linter.lint(linter.read(path, text.encode()))]
 
 
 def test_a_finding_has_its_place_in_the_file() -> None:
@@ -195,7 +195,7 @@ def test_an_exempt_file_is_spared_these_rules() -> None:
 
 def test_what_is_no_text_is_told() -> None:
     with pytest.raises(ValueError, match="can't decode"):
-        Linter(ClaimSettings(), FILES.get, {}).lint("a.md", b"\xff")
+        Linter(ClaimSettings(), FILES.get, {}).read("a.md", b"\xff")
 
 
 @pytest.mark.parametrize("text", ["def (", "x = 1\0", "print 'x'"])
@@ -252,7 +252,8 @@ def test_a_changelog_is_asked_for_no_witness(path: str, count: int) -> None:
 
 def test_claims_are_listed_with_status_and_witnesses() -> None:
     text = f"{CLAIM} Witness: `tests/test_a.py::test_runs`.\n\n## Later (Planned)\n\nSecrets are never written.\n"
-    claims = Linter(ClaimSettings(), FILES.get, {}).find_claims("docs/page.md", text.encode())
+    linter = Linter(ClaimSettings(), FILES.get, {})
+    claims = linter.find_claims(linter.read("docs/page.md", text.encode()))
     assert [(it.line, it.status, it.witnesses) for it in claims] == [
         (1, "available", ("tests/test_a.py::test_runs",)),
         (5, "planned", ()),

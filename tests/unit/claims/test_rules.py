@@ -22,7 +22,7 @@ CORPUS = Path(__file__).parent / "corpus"
 def found(text: str, path: str = "page.md") -> set[str]:
     """Names of the rules that find something; every witness that is named exists."""
     linter = Linter(ClaimSettings(features=FEATURES), lambda _: b"def test_it(): pass\n", {})
-    return {finding.rule.value for finding in linter.lint(path, text.encode())} - {Rule.MISSING_WITNESS}
+    return {finding.rule.value for finding in linter.lint(linter.read(path, text.encode()))} - {Rule.MISSING_WITNESS}
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,10 @@ def read(image: str) -> None:
     """
 '''
     linter = Linter(ClaimSettings(), lambda _: None, {})
-    places = {(finding.line, finding.column, finding.rule.value) for finding in linter.lint("a.py", text.encode())}
+    places = {
+        (finding.line, finding.column, finding.rule.value)
+        for finding in linter.lint(linter.read("a.py", text.encode()))
+    }
     assert places == {
         (1, 12, "claim-without-witness"),
         (2, 23, "broad-phrase"),
