@@ -21,7 +21,7 @@ SOAK := tests/builds/test_reproducibility.py tests/builds/test_lock.py tests/bui
 STARTING := cli api builder/flakes launch/control machines launch/runtime launch/gate/test_replay.py \
   launch/test_many_starts.py test_mutants.py
 
-.PHONY: help demo test test-as-user test-root test-builds test-vm test-hostile test-integration test-unit test-fast coverage lint claims format man bench fuzz soak systemd mutants setup setup-tests npm
+.PHONY: help demo test test-as-user test-root test-builds test-vm test-hostile test-integration test-unit test-fast coverage lint docs format man bench fuzz soak systemd mutants setup setup-tests npm
 help:                ## this list
 	@grep -E '^[a-z-]+: .*##' $(HOUSE)Makefile | sed -E 's/:.*##/\t/' | expand -t 20
 
@@ -93,8 +93,8 @@ lint: setup-tests    ## style, types, floors between rooms, claims without a tes
 	@cd $(HOUSE) && $(BIN)/ruff check && $(BIN)/ruff format --check && $(BIN)/mypy && $(BIN)/lint-imports
 	@cd $(HOUSE) && $(CLEAN) $(BIN)/mvm lint claims
 
-claims: setup-tests  ## docs/claims.md: each claim, its status, its witness and what came of that; JUNIT names results
-	@cd $(HOUSE) && (echo '# Claims' && echo && $(CLEAN) $(BIN)/mvm lint claims --list $(addprefix --junit ,$(JUNIT))) >docs/claims.md
+docs: setup-tests    ## the documents as a site that needs no server, in build/site; ARGS="--junit RESULTS.xml --bench report.json"
+	@cd $(HOUSE) && $(CLEAN) $(BIN)/python -m tools.site $(ARGS)
 
 format: setup-tests  ## what a machine can tidy
 	@cd $(HOUSE) && $(BIN)/ruff format && $(BIN)/ruff check --fix

@@ -35,7 +35,7 @@ _HOSTS_FORM: Final = (
 )
 #: What `anchors` was called.
 _FORMER: Final = "witnesses"
-_HINT: Final = "correct config.toml; docs/fetching.md, docs/signing.md, docs/audit.md and docs/warm.md have the format"
+_HINT: Final = "correct config.toml; docs/reference/configuration.md has the format"
 
 
 @dataclass(frozen=True, slots=True)

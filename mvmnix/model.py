@@ -12,7 +12,7 @@ from mvmnix.words import check_words
 
 
 class SystemCalls(StrEnum):
-    """How much of the guest's kernel a workload may ask for; what each of them refuses: docs/guests.md.
+    """How much of the guest's kernel a workload may ask for; what each of them refuses: docs/reference/guests.md.
 
     From the least to the most: `strict` also refuses what programs can do without that were written for such a place,
     `namespaces` lets through what a sandbox like Nix's is made of.

@@ -1,4 +1,4 @@
-// Describes what lies at a path or in a directory, in records on standard output (docs/channel.md, "Files").
+// Describes what lies at a path or in a directory, in records on standard output (docs/reference/channel.md, "Files").
 #ifndef AGENT_FILE_ENTRIES_H
 #define AGENT_FILE_ENTRIES_H
 

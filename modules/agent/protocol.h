@@ -1,4 +1,4 @@
-// The numbers of the channel's protocol, as docs/channel.md defines them.
+// The numbers of the channel's protocol, as docs/reference/channel.md defines them.
 #ifndef AGENT_PROTOCOL_H
 #define AGENT_PROTOCOL_H
 

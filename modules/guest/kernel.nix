@@ -25,7 +25,7 @@ let
     "drivers/net/virtio_net"
   ];
   # A shell function: unpacks one into modules/, since the kernel can't read xz here. Without types for BPF, tables for
-  # stack traces, symbols that no code refers to and Debian's signature it loads faster (docs/launch.md).
+  # stack traces, symbols that no code refers to and Debian's signature it loads faster (docs/reference/launch.md).
   unpack = ''
     unpack() {
       file=$out/modules/$(basename "$1").ko
@@ -37,7 +37,7 @@ in
 {
   inherit modules networkModules;
 
-  # Initcalls of this kernel that boots do without (docs/launch.md): self-tests, certificates for the signatures of
+  # Initcalls of this kernel that boots do without (docs/reference/launch.md): self-tests, certificates for the signatures of
   # modules and lists, a clock that machines don't have, IMA and TOMOYO without a policy, types for tracing and BPF.
   skippedInitcalls = [
     "jent_mod_init" "crypto_kdf108_init"

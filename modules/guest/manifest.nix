@@ -11,7 +11,7 @@ let
   # one object of the texts of two
   join = a: b: "${builtins.substring 0 (builtins.stringLength a - 1) a},${builtins.substring 1 (-1) b}";
 
-  # What every guest boots with, and why: docs/launch.md.
+  # What every guest boots with, and why: docs/reference/launch.md.
   commandLine = builtins.concatStringsSep " " (
     [
       "console=ttyS0" "quiet" "reboot=t" "panic=-1" "no_timer_check" "noreplace-smp" "cryptomgr.notests=1"

@@ -1,4 +1,4 @@
-"""Finds the snapshots with which machines ended that may go on from them: such a machine is cold (docs/snapshots.md).
+"""Finds snapshots with which machines ended that may go on from them: cold machines (docs/reference/snapshots.md).
 
 What a snapshot says is not verified, as in `mvm snapshot ls`. That its machine has ended is what the log's record
 proves (machine_store.py), which is asked for where a state is shown.

@@ -59,7 +59,7 @@ from mvmnix.vmm.qemu import Qemu
 
 #: So many files of root's are named; the command is for all of them.
 _MOST: Final = 5
-#: The directory whose entries are paths of a user's own Nix store (docs/nix.md).
+#: The directory whose entries are paths of a user's own Nix store (docs/reference/nix.md).
 _STORE: Final = "mvmnix/nix/nix/store"
 #: Where mvm has no uids to give away.
 _YOURS = "machines have your uid, each in a user namespace of its own"
@@ -390,7 +390,7 @@ def isolation(*, kvm: bool) -> Finding:
     """What holds a guest here, where KVM is known to work, or not to."""
     if kvm:
         return Finding("isolation", Health.GOOD, Boundary.HARDWARE.explained)
-    hint = "a policy can require hardware virtualization: docs/trust-policy.md"
+    hint = "a policy can require hardware virtualization: docs/reference/trust-policy.md"
     return Finding("isolation", Health.NOTE, f"under TCG: {Boundary.SANDBOX.explained}", hint)
 
 
@@ -440,14 +440,14 @@ def _log(context: Context) -> Iterator[Finding]:
 
 
 def launchers(context: Context) -> Iterator[Finding]:
-    """The processes that start machines for callers (docs/launcher.md)."""
+    """The processes that start machines for callers (docs/explanation/no-daemon.md)."""
     found = list_launchers(context.roots)
     said = ", ".join(f"process {each.process}" for each in found)
     yield Finding("launchers", Health.GOOD, said or "none runs: a start begins one")
 
 
 def warm_starts(context: Context) -> Iterator[Finding]:
-    """What machines start from (docs/warm.md): templates that are of use, and whether one is made unasked."""
+    """Templates that are of use (docs/reference/warm-starts.md), and whether one is made unasked."""
     if not context.keys.names():
         return
     templates, boot = open_templates(context), boot_id()

@@ -307,7 +307,7 @@ def _reason(it: Difference, context: Context, images: ImageBuilder) -> Reason:
     kept = context.library.images
     found = file_differences.differences(it, kept, images.progress.log)
     why = f"the second build made {it.second.digest} of it, the first {it.first.digest}: {found}"
-    hint = f"compare {kept.where(it.first.digest)} and {kept.where(it.second.digest)}; see docs/reproducibility.md"
+    hint = f"{kept.where(it.first.digest)}, {kept.where(it.second.digest)}; docs/explanation/reproducibility.md"
     return Reason(ReasonCode.NOT_REPRODUCIBLE, it.name, why, hint)
 
 

@@ -40,14 +40,14 @@ from mvmnix.words import check_words
 #: Hint of an error about shares that don't fit a plan: how the options are written.
 SHARE_HINT: Final = (
     "--share DIRECTORY:/PLACE (read only), --share DIRECTORY:/PLACE:rw, --share DIRECTORY:/PLACE:ro,follow; "
-    "docs/shares.md has the rest"
+    "docs/reference/shares.md has the rest"
 )
 #: The same for a data disk.
-DATA_HINT: Final = "--data 1g:/tmp/data, in steps of 16 MiB; docs/data.md has the rest"
+DATA_HINT: Final = "--data 1g:/tmp/data, in steps of 16 MiB; docs/reference/data-disks.md has the rest"
 #: The same for network rules and published ports.
 NETWORK_HINT: Final = (
     "--allow https://api.example.com, --allow tcp:db.example.com:5432, --deny example.org, --publish 8080:80; "
-    "docs/network.md has the rest"
+    "docs/reference/network.md has the rest"
 )
 _NO_LIMITS: Final = PlanLimits()
 
@@ -300,7 +300,9 @@ def _with_limits(made: Plan, image: Image, limits: PlanLimits) -> Plan:
     """The plan with these limits, once its shares are in it: a limit of what is written needs one for writing."""
     if (tier := limits.system_calls) and not tier.within(image.system_calls):
         why = f"--system-calls {tier} lets through more than the image's filter, which is {image.system_calls}"
-        raise UsageError(why, hint=f'build the image with systemCalls = "{tier}"; docs/guests.md says what that opens')
+        raise UsageError(
+            why, hint=f'build the image with systemCalls = "{tier}"; docs/reference/guests.md says what that opens'
+        )
     return _with(made, "--share SRC:DST:rw, or leave out --share-limit", limits=limits)
 
 

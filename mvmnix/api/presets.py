@@ -31,7 +31,7 @@ _SUFFIX: Final = ".toml"
 _PORTS: Final = {"http": 80, "https": 443}
 #: Hosts that an index may add to a preset by naming them: those that are known have one or two.
 _MOST_FILE_HOSTS: Final = 8
-_HINT: Final = "a secret one is given with --secret-env; docs/network.md#presets"
+_HINT: Final = "a secret one is given with --secret-env; docs/reference/network.md#presets"
 #: Rules that a notice spells out.
 _MOST_SHOWN: Final = 16
 
@@ -66,7 +66,8 @@ class Presets:
         if not sources:
             near = did_you_mean(name, CONFIGURED_TOOLS)
             hint = (
-                f"{near}{', '.join(CONFIGURED_TOOLS)} are known, and files {DIRECTORY}/NAME{_SUFFIX}; docs/network.md"
+                f"{near}{', '.join(CONFIGURED_TOOLS)} are known, and files {DIRECTORY}/NAME{_SUFFIX}; "
+                "docs/reference/network.md"
             )
             raise UsageError(f"there is no preset {name}", hint=hint)
         if len(sources) > 1:
@@ -82,7 +83,9 @@ class Presets:
     def _of_tool(self, name: str, index: str) -> Preset:
         settings = client_settings(name, index)
         if any(urlsplit(url).username is not None for url in settings.urls):
-            self._notice(f"no plan holds the credentials that {name} has for its index; docs/network.md#presets")
+            self._notice(
+                f"no plan holds the credentials that {name} has for its index; docs/reference/network.md#presets"
+            )
         if not index:
             self._tell_of_urls(name, settings)
         rules = rules_of_urls(name, settings.urls)
@@ -184,5 +187,5 @@ def _typed(url: str, tool: str) -> str:
         (rule,) = parse_rules([text], [])
     except ValueError as error:
         why = f"{tool} downloads from a host that no rule can name: {error}"
-        raise MvmnixError(why, hint="a guest reaches names, and IPv4 addresses; docs/network.md") from error
+        raise MvmnixError(why, hint="a guest reaches names, and IPv4 addresses; docs/reference/network.md") from error
     return rule.typed

@@ -73,7 +73,7 @@ def find_snapshot(context: Context, snapshot: str) -> SnapshotClaim:
 
 
 def inspect_snapshot(context: Context, snapshot: str) -> Mapping[str, object]:
-    """Return the predicate of a kept snapshot's statement (docs/snapshots.md); nothing of it is verified.
+    """Return the predicate of a kept snapshot's statement (docs/reference/snapshots.md); nothing of it is verified.
 
     Raises UsageError where there is none, RefusedError [snapshot-damaged, statement-malformed].
     """

@@ -199,7 +199,7 @@ def _find_needless(path: str, allowances: tuple[Allowance, ...], found: set[Find
 def _why_needless(allowance: Allowance, name: str, found: set[Finding]) -> str:
     """Return what is wrong with a name in an allowance, "" where it allows something."""
     if name not in Rule:
-        return f"there is no such rule; {did_you_mean(name, Rule)}docs/claim-lint.md lists them"
+        return f"there is no such rule; {did_you_mean(name, Rule)}docs/reference/claim-lint.md lists them"
     if not allowance.has_reason:
         return "it allows nothing without a reason: `claims: allow RULE: WHY`"
     if any(finding.rule == name and finding.line in allowance.lines for finding in found):

@@ -197,7 +197,7 @@ def cli(context: click.Context, quiet: bool, verbose: int, user: str) -> None:
 
 
 def main() -> None:
-    """Become a system user, where this process is root's, and run the command line (docs/privileges.md)."""
+    """Become a system user, where this process is root's, and run the command line (docs/reference/privileges.md)."""
     try:
         run(_leave_root)
     finally:

@@ -31,7 +31,7 @@ ABSENT_COMMANDS: Final[Mapping[str, str]] = {
     **dict.fromkeys(("container", "vm", "machine"), "machines have commands without a group: `mvm ps`, `mvm inspect`"),
     **dict.fromkeys(("network", "ports"), "`mvm net` shows what a machine may reach, `mvm port` its published ports"),
     **dict.fromkeys(("push", "tag", "commit", "import"), "an image is what its flake builds: `mvm build`"),
-    **dict.fromkeys(("login", "logout"), "registries that want a login aren't asked: docs/oci.md says which are"),
+    **dict.fromkeys(("login", "logout"), "no registry that wants a login is asked: docs/reference/oci.md"),
     **dict.fromkeys(("prune", "df"), "`mvm system prune` and `mvm system df`"),
     **dict.fromkeys(("ssh", "console"), "`mvm shell` opens a terminal, `mvm logs --console` prints the console"),
     "attach": "`mvm logs --follow` prints what its command prints, `mvm exec` and `mvm shell` run others",

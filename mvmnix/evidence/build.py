@@ -310,7 +310,9 @@ def _provenance(it: Checked, at: str) -> Node:
     digest, name = str(it.stored.bundle.digest), "SLSA v1"
     if it.stored.bundle.problem is not None:
         return Node(f"{at}provenance", NodeKind.PROVENANCE, name, verdict_of(it.stored.bundle.problem), digest)
-    verdict = it.verdict(NodeKind.PROVENANCE, "signature, role and every step of docs/verification.md passed")
+    verdict = it.verdict(
+        NodeKind.PROVENANCE, "signature, role and every step of docs/explanation/verification.md passed"
+    )
     facts = [*signing(it.authentic)] if it.authentic else []
     if it.evidence is not None:
         facts.append(("level", f"SLSA Build L{it.evidence.level}"))

@@ -255,7 +255,7 @@ class Draft:
 
 
 def graph_record(graph: Graph, moment: datetime) -> Mapping[str, object]:
-    """The graph as it was verified at this moment; docs/show.md describes it."""
+    """The graph as it was verified at this moment; docs/reference/show.md describes it."""
     return {
         "subject": graph.subject,
         "verdict": graph.standing,

@@ -15,7 +15,8 @@ from mvmnix.vmm.port import Hypervisor
 from mvmnix.vmm.qemu import Qemu
 
 _OTHERWISE: Final = "sign a plan with --backend qemu"
-#: Of two hypervisors that plans may name, wherever they are installed: docs/backends.md has all that is missing.
+#: Of two hypervisors that plans may name, wherever they are installed: docs/reference/backends.md has all that is
+#: missing.
 _NO_VSOCK: Final = (
     "this version of mvm can't start it: the guest agent speaks virtio-serial, and this hypervisor has vsock alone"
 )

@@ -29,7 +29,7 @@ from mvmnix.plural import counted
 from mvmnix.provenance.bundle.envelope import BUNDLE_LIMIT
 from mvmnix.system.private_dirs import Directory
 
-#: Names in an export of the audit log (docs/audit.md): the host's public key.
+#: Names in an export of the audit log (docs/reference/audit.md): the host's public key.
 EXPORT_KEY: Final = "host.pub"
 CHECKPOINT: Final = "checkpoint"
 #: The directory of the log's records.

@@ -43,7 +43,7 @@ _STEPS = {
 }
 #: What an EXIT frame holds.
 _LARGEST_CODE: Final = 2**32 - 1
-#: Why an agent refuses a command (docs/channel.md, "EXIT").
+#: Why an agent refuses a command (docs/reference/channel.md, "EXIT").
 _REFUSALS = {1: "the verb is not granted", 2: "it would run as root", 3: "too many commands"}
 
 

@@ -1,6 +1,6 @@
 """Checks a machine's receipt: that its host signed it, that it tells what the log tells, and the files that it names.
 
-Of its other digests nothing is kept that they could be compared with (docs/machines.md).
+Of its other digests nothing is kept that they could be compared with (docs/reference/machines.md).
 """
 
 import hashlib

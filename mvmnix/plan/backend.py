@@ -6,7 +6,7 @@ from mvmnix.provenance.isolation import Isolation
 
 
 class Backend(StrEnum):
-    """What a plan may name; docs/backends.md says which are started. `container` is not a machine: see `isolation`."""
+    """What a plan may name; docs/reference/backends.md says which are started. `container` is no machine."""
 
     QEMU = "qemu"
     FIRECRACKER = "firecracker"

@@ -1,6 +1,6 @@
 """The disk for data that a plan may give a machine, which ends with it: how large, and where in the guest; pure.
 
-docs/data.md describes it. The agent makes its file system, in steps of 16 MiB (modules/agent/ext4.h).
+docs/reference/data-disks.md describes it. The agent makes its file system, in steps of 16 MiB (modules/agent/ext4.h).
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,6 +1,7 @@
 """What a plan bounds besides its resources and time-outs: a typed object, read and written as the plan has it; pure.
 
-docs/plan.md has each field; where one is left out nothing but the image, or what mvm has for everybody, bounds it.
+docs/reference/plan.md has each field; where one is left out nothing but the image, or what mvm has for everybody,
+bounds it.
 """
 
 from collections.abc import Mapping

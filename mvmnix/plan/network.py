@@ -1,6 +1,7 @@
 """What a guest may reach over the network, and which of its ports are reached, as a plan says it; pure.
 
-docs/network.md describes it. What the rules say about a name, an address or a connection: network/policy/decisions.py.
+docs/reference/network.md describes it. What the rules say about a name, an address or a connection:
+network/policy/decisions.py.
 """
 
 import re

@@ -1,6 +1,6 @@
 """The plan: what may run, from which image, with what means, until when; written and read as a statement; pure.
 
-docs/plan.md describes the predicate, `urn:mvmnix:plan:1`.
+docs/reference/plan.md describes the predicate, `urn:mvmnix:plan:1`.
 """
 
 import secrets
@@ -60,7 +60,7 @@ class Use(StrEnum):
 class Start(StrEnum):
     """From what a machine may start: from a template, where one is kept, or by a boot alone.
 
-    Machines of one template share what their kernel drew while it booted (docs/warm.md).
+    Machines of one template share what their kernel drew while it booted (docs/reference/warm-starts.md).
     """
 
     ANY = "any"
@@ -299,7 +299,7 @@ def from_statement(statement: Statement) -> Plan:
     try:
         return strict.read(statement.predicate, "plan", lambda record: _parse(record, statement.subjects))
     except strict.MalformedError as error:
-        hint = "make the plan again with `mvm plan create`; docs/plan.md has the format"
+        hint = "make the plan again with `mvm plan create`; docs/reference/plan.md has the format"
         raise RefusedError(
             *(Reason(ReasonCode.PLAN_MALFORMED, "the plan", text, hint) for text in error.problems)
         ) from error

@@ -1,6 +1,6 @@
 """Which directories of the host a guest is given, as a plan says it: paths, access and consent; pure.
 
-docs/shares.md describes them. What a path names is looked at when the machine starts (opening.py and
+docs/reference/shares.md describes them. What a path names is looked at when the machine starts (opening.py and
 risk_checks.py in launch/shares).
 """
 

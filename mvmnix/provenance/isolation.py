@@ -32,7 +32,7 @@ class Boundary(StrEnum):
     """What in fact held a workload, as a receipt says it.
 
     QEMU, docs/system/security.rst: only virtualization is a security boundary, a guest under TCG is not to be held by
-    it. Under TCG that leaves the sandbox around QEMU (docs/jail.md).
+    it. Under TCG that leaves the sandbox around QEMU (docs/explanation/isolation.md).
     """
 
     HARDWARE = "hardware"

@@ -11,7 +11,7 @@ from mvmnix.formats import strict, toml
 #: No policy that people read is larger, in bytes.
 LIMIT: Final = 2**20
 
-_HINT: Final = "correct the file; docs/trust-policy.md has the format"
+_HINT: Final = "correct the file; docs/reference/trust-policy.md has the format"
 _EPOCH: Final = datetime.fromtimestamp(0, UTC)
 _UNITS: Final = {"d": timedelta(days=1), "h": timedelta(hours=1), "m": timedelta(minutes=1)}
 

@@ -66,7 +66,7 @@ class TimedOut(Error, TimeoutError):
 
 
 class Refused(Error):
-    """Verification or policy said no; each reason has the code of docs/refusals.md."""
+    """Verification or policy said no; each reason has the code of docs/reference/reason-codes.md."""
 
     code = "refused"
 

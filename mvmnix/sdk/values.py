@@ -21,7 +21,7 @@ class Share:
 
     `source` is relative to the current directory, `target` absolute. Without `writable` the guest may only read, and
     sees the directory as it was at the start, unless `follow` is given. `acknowledge` names dangers that are meant
-    (docs/shares.md): "root-directory", "home-directory", "system-directory", "daemon-socket", "mvm-state",
+    (docs/reference/shares.md): "root-directory", "home-directory", "system-directory", "daemon-socket", "mvm-state",
     "credentials", "user-code", "mounts".
     """
 
@@ -38,7 +38,7 @@ class Share:
     def to_plan(self) -> sharing.Share:
         """Return the share as a plan has it, by an absolute path."""
         access = sharing.Access.READ_WRITE if self.writable else sharing.Access.READ_ONLY
-        hint = 'Share("./data", "/data"), Share("./out", "/out", writable=True); docs/shares.md has the rest'
+        hint = 'Share("./data", "/data"), Share("./out", "/out", writable=True); docs/reference/shares.md has the rest'
         host = _absolute(self.source, hint)
         dangers = tuple(sorted(choices("acknowledge", self.acknowledge, sharing.Danger)))
         return _valid(lambda: sharing.Share(host, self.target, access, self.follow, dangers), hint)
@@ -46,7 +46,7 @@ class Share:
 
 @dataclass(frozen=True, slots=True)
 class Allow:
-    """Let the guest reach this: "https://api.example.com", "tcp:db.example.com:5432" (docs/network.md)."""
+    """Let the guest reach this: "https://api.example.com", "tcp:db.example.com:5432" (docs/reference/network.md)."""
 
     rule: str
 
@@ -91,7 +91,7 @@ type NetworkPart = Allow | Deny | Preset | Publish
 
 _NETWORK_HINT: Final = (
     'network=[Allow("https://api.example.com"), Deny("example.org"), Preset("pip"), Publish(8080, 80)]; '
-    "docs/network.md has the rest"
+    "docs/reference/network.md has the rest"
 )
 
 
@@ -166,7 +166,7 @@ class Secret:
     def _of(cls, name: str, source: SecretSource, words: tuple[str, ...], as_variable: bool) -> Self:
         target = SecretTarget.VARIABLE if as_variable else SecretTarget.FILE
         made = object.__new__(cls)
-        hint = 'Secret.env("TOKEN"); docs/secrets.md has the rest'
+        hint = 'Secret.env("TOKEN"); docs/reference/secrets.md has the rest'
         made._reference = _valid(lambda: SecretReference(name, target, source, words), hint)
         return made
 

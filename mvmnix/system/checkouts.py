@@ -1,7 +1,7 @@
 """The one place that refuses mvm's own directories inside a checkout: it would bring its own policy, keys and log.
 
 Variables such as XDG_CONFIG_HOME, XDG_STATE_HOME and HOME say where these directories are, and a checkout can have
-variables set (direnv's `.envrc`, an editor's settings). The rule, as in docs/trust-policy.md:
+variables set (direnv's `.envrc`, an editor's settings). The rule, as in docs/reference/trust-policy.md:
 
 1. The trees that are looked at are the working directory, or the directory of the flake that is named; and each
    directory above it that holds one of MARKS: git work trees, nested ones too, and flakes.

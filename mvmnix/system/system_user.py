@@ -301,4 +301,4 @@ def _refuse_closed_program() -> None:
 
 def _failed(name: str, error: OSError) -> MvmnixError:
     what = f"root's process can't become {name}: {error.filename or ''} {error.strerror}"
-    return MvmnixError(what, hint="docs/privileges.md says what it takes; or run mvm as a plain user")
+    return MvmnixError(what, hint="docs/reference/privileges.md says what it takes; or run mvm as a plain user")

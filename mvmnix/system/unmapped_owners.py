@@ -39,7 +39,7 @@ def refuse_unmapped(directories: Sequence[str] = SYSTEM) -> None:
 def _refusal(why: str) -> RefusedError:
     hint = (
         "start mvm outside of that user namespace, as a user of its own: not by `nix run` or `nix shell` from a store "
-        "other than /nix/store (docs/nix.md), not by `unshare --user`, not as nobody"
+        "other than /nix/store (docs/reference/nix.md), not by `unshare --user`, not as nobody"
     )
     return refuse(ReasonCode.NAMESPACE_UNUSABLE, "this user namespace", why, hint)
 

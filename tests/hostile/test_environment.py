@@ -1,7 +1,7 @@
 """Each child of mvm in a working directory and an environment that are one trap: no trap goes off, and the child works.
 
 A row is run as it is in earnest: what it needs is made before, then the directory, the home and the variables are those
-of traps.py, then the child runs. Rows are named by their place in docs/children.md.
+of traps.py, then the child runs. Rows are named by their place in docs/reference/processes.md.
 """
 
 import json
@@ -436,7 +436,7 @@ def container(path: Path, _: Traps) -> Iterator[Act]:
     yield act
 
 
-#: By the places of docs/children.md that are run in it.
+#: By the places of docs/reference/processes.md that are run in it.
 ROWS: Final[dict[tuple[str, ...], Row]] = {
     ("mvmnix/builder/flakes/git.py:_sandbox",): repository,
     ("mvmnix/audit/git_branch.py:GitBranch.read",): git_anchor,

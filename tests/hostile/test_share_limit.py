@@ -113,7 +113,7 @@ def test_what_is_written_is_counted(tmp_path: Path) -> None:
 
 
 def test_what_takes_more_room_than_its_bytes_is_counted_by_pages(tmp_path: Path) -> None:
-    """Bytes in blocks of their own, directories, links. A file system in memory counts none of it: docs/shares.md."""
+    """Bytes in blocks of their own, directories, links. Memory's file systems count none: docs/reference/shares.md."""
     with limited(tmp_path, written=64 * MIB) as (shares, where), guest(shares) as it:
         node = it.create(b"sparse").node
         handle = it.open(node)

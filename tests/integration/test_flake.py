@@ -52,8 +52,8 @@ class Place:
 
 
 def documented_configuration() -> str:
-    """The lines of nix.conf that docs/nix.md asks for."""
-    block = re.search(r"```ini\n(.*?)```", (ROOT / "docs/nix.md").read_text(), re.DOTALL)
+    """The lines of nix.conf that docs/reference/nix.md asks for."""
+    block = re.search(r"```ini\n(.*?)```", (ROOT / "docs/reference/nix.md").read_text(), re.DOTALL)
     assert block is not None
     return block[1]
 

@@ -111,7 +111,7 @@ def test_a_key_before_npm(claims: Claims, algorithm: Algorithm) -> None:
 
 
 def test_cosign_looks_at_no_predicate_type(claims: Claims) -> None:
-    """docs/interoperability.md warns of it; when it does, strike the warning."""
+    """docs/reference/interoperability.md warns of it; when it does, strike the warning."""
     bench, key = claims.bench, PrivateKey.generate()
     bundle = envelope.sign(claims.statements["provenance"], key).to_bytes()
     bench.put(bundle_json=bundle, key_pub=key.public.pem.encode())

@@ -102,7 +102,7 @@ def test_npm_installs_from_a_registry(guest: Guest, tmp_path: Path) -> None:
 
 
 def test_apt_fetches_without_rights(guest: Guest) -> None:
-    """As docs/network.md says: below a directory that a user may write to."""
+    """As docs/reference/network.md says: below a directory that a user may write to."""
     with tempfile.TemporaryDirectory(prefix="mvmnix-apt-") as name:
         place = Path(name)
         place.chmod(0o777)  # it runs as another user

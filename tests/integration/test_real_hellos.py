@@ -145,7 +145,7 @@ def test_chromium(tmp_path: Path) -> None:
 
 
 def test_chromium_without_encrypted_client_hello(tmp_path: Path) -> None:
-    """What docs/network.md says to set: the preference that the policy EncryptedClientHelloEnabled stands for."""
+    """What docs/reference/network.md says to set: the preference behind the policy EncryptedClientHelloEnabled."""
     (tmp_path / "Local State").write_text('{"ssl": {"ech_enabled": false}}')
     assert not _of_chromium(tmp_path).hides_a_name
 

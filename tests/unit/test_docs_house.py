@@ -15,13 +15,11 @@ from mvmnix import __version__, errors
 from mvmnix.cli.main import cli
 from mvmnix.errors import MvmnixError
 from tests.repository import ROOT, tracked
-from tests.unit import command_line_page, glossary_page, refusals_page
-from tests.unit.rooms import ROOMS
 
 README = (ROOT / "README.md").read_text()
 TRACKED = tracked()
 DOCUMENTS = [ROOT / path for path in TRACKED if path.suffix == ".md" and path.parts[0] in {path.name, "docs"}]
-RECORDS = [path for path in DOCUMENTS if path.parent == ROOT / "docs/adr"]
+RECORDS = [path for path in DOCUMENTS if path.parent == ROOT / "docs/adr" and path.name != "index.md"]
 #: These name modules as they were called.
 FORMER = {ROOT / "CHANGELOG.md", *RECORDS}
 #: What is not there yet is spoken of beside one of these.
@@ -49,26 +47,9 @@ def anchors(path: Path) -> set[str]:
     return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
-def test_the_help_texts_are_those_of_the_commands() -> None:
-    assert command_line_page.PAGE.read_text() == command_line_page.fresh_page(), (
-        "run: .venv/bin/python -m tests.unit.command_line_page"
-    )
-
-
-def test_the_glossary_has_each_type_and_no_other_standard() -> None:
-    assert glossary_page.PAGE.read_text() == glossary_page.page(), "run: .venv/bin/python -m tests.unit.glossary_page"
-    folders = {folder.removeprefix("mvmnix.") for folder in ROOMS}
-    types = {f"{folder}.{row[0]}" for folder in folders for row in glossary_page.rows(f"mvmnix.{folder}")}
-    assert not glossary_page.STANDARDS.keys() - folders - types
-
-
-def test_the_readme_shows_the_help_text() -> None:
-    assert f"```text\n{command_line_page.help_of()}```" in README
-
-
 def test_the_hook_for_generations_is_the_one_that_is_tested() -> None:
     _, _, code = (ROOT / "tests/vm/generations/hook.py").read_text().partition('"""\n\n')
-    assert f"```python\n{code}```" in (ROOT / "docs/guests.md").read_text()
+    assert f"```python\n{code}```" in (ROOT / "docs/reference/guests.md").read_text()
 
 
 def long_lines(path: Path) -> list[str]:
@@ -158,13 +139,19 @@ def test_commands_in_messages_are_real() -> None:
 
 
 def test_every_document_is_in_the_index() -> None:
-    index = (ROOT / "docs/README.md").read_text()
-    missing = [
-        str(path.relative_to(ROOT / "docs"))
-        for path in DOCUMENTS
-        if path.is_relative_to(ROOT / "docs") and f"]({path.relative_to(ROOT / 'docs')})" not in index
-    ]
-    assert missing == ["README.md"]
+    """Records of decisions in the index of their own."""
+    for index, folders in (
+        ("docs/index.md", ("tutorial", "how-to", "reference", "explanation")),
+        ("docs/adr/index.md", ("adr",)),
+    ):
+        text, place = (ROOT / index).read_text(), (ROOT / index).parent
+        pages = [path for path in DOCUMENTS if path.parent.name in folders and path.is_relative_to(ROOT / "docs")]
+        missing = [name(path) for path in pages if f"]({path.relative_to(place)})" not in text and path != ROOT / index]
+        assert len(pages) > 20 and not missing
+    assert {path.parent for path in DOCUMENTS} - {ROOT} == {
+        ROOT / "docs",
+        *(ROOT / "docs" / each for each in ("tutorial", "how-to", "reference", "explanation", "adr")),
+    }
 
 
 @pytest.mark.parametrize("path", RECORDS, ids=name)
@@ -180,13 +167,9 @@ def test_decisions_are_numbered_without_a_gap() -> None:
     assert [int(path.name[:4]) for path in RECORDS] == list(range(1, len(RECORDS) + 1))
 
 
-def test_the_table_of_refusals_has_each_code() -> None:
-    assert refusals_page.PAGE.read_text() == refusals_page.page(), "run: .venv/bin/python -m tests.unit.refusals_page"
-
-
 def test_exit_codes_are_documented() -> None:
     kinds = [kind for _, kind in inspect.getmembers(errors, inspect.isclass) if issubclass(kind, MvmnixError)]
-    page = command_line_page.PAGE.read_text()
+    page = (ROOT / "docs/reference/exit-codes.md").read_text()
     assert all(f"\n| {kind.exit_code} |" in page for kind in kinds)
 
 
@@ -202,9 +185,9 @@ def test_the_license_is_the_one_that_is_named() -> None:
     assert (project["license"], words[:4]) == ("Apache-2.0", ["Apache", "License", "Version", "2.0,"])
 
 
-def test_the_nouns_are_where_concepts_says() -> None:
-    concepts = (ROOT / "docs/concepts.md").read_text()
-    rows = re.findall(r"(?m)^\| (`[^|]*) \|[^|]*\|[^|]*\| `([\w/]+)(?:\.py|/)`", concepts)
+def test_the_nouns_are_where_the_architecture_says() -> None:
+    page = (ROOT / "docs/explanation/architecture.md").read_text()
+    rows = re.findall(r"(?m)^\| (`[^|]*) \|[^|]*\|[^|]*\| `([\w/]+)(?:\.py|/)`", page)
     assert len(rows) > 10
     home = {"FlakeRef": "model", "Image": "model", "Source": "model"}
     for nouns, module in rows:

@@ -17,6 +17,7 @@ from mvmnix.errors import ReasonCode
 from tests.conftest import commit
 from tests.repository import ROOT, tracked
 from tests.unit.import_lists import loaded_by
+from tools.site import command_line, reason_codes, sdk
 
 LONGEST_FUNCTION = 40
 #: Lines of a file. A test file holds a table of refusals beside the function that runs it, and is as long as its table.
@@ -40,6 +41,7 @@ HOSTS = {
     "slsa.dev",
     "spdx.dev",
     "www.apache.org",
+    "www.w3.org",
     "www.rfc-editor.org",
 }
 #: Names that can't be anybody's: RFC 2606 and RFC 6761, and single labels; and a network rule's `*`.
@@ -166,14 +168,20 @@ def messages(path: Path) -> Iterator[tuple[int, str]]:
 
 
 def test_messages_and_documents_are_no_riddles() -> None:
-    """Of docstrings only those that a page has: help texts of commands, and the glossary's types."""
+    """Of docstrings only those that a page has: help texts of commands, and the SDK's."""
     code = [path for path in PYTHON if path.parts[0] in {"mvmnix", "modules"}]
     found = [f"{path}:{line}" for path in code for line, said in messages(path) if RIDDLES.search(said)]
     for path in TRACKED:
         if path.suffix == ".md" and path not in QUOTING and path.parts[:2] != ("docs", "adr"):
-            said = re.sub(r"\s+", " ", text(path))
-            found += [f"{path}: {said[max(0, it.start() - 20) : it.end() + 20]}" for it in RIDDLES.finditer(said)]
+            found += riddles(path, text(path))
+    for name, page in {"help texts": command_line.text(), "sdk": sdk.text(), **reason_codes.pages()}.items():
+        found += riddles(Path(name), page)
     assert not found
+
+
+def riddles(path: Path, page: str) -> list[str]:
+    said = re.sub(r"\s+", " ", page)
+    return [f"{path}: {said[max(0, it.start() - 20) : it.end() + 20]}" for it in RIDDLES.finditer(said)]
 
 
 #: Files of others that texts name.
@@ -317,11 +325,10 @@ def test_no_registry_is_named(registry: str) -> None:
 
 
 def test_every_reason_code_is_documented_and_provoked() -> None:
-    documents = "".join(text(path) for path in TRACKED if path.parts[0] == "docs")
     tests = "".join(
         text(path) for path in PYTHON if path.parts[0] == "tests" and path != Path("tests/unit/test_house.py")
     )
-    undocumented = [code for code in ReasonCode if f"`{code}`" not in documents]
+    undocumented = [code for code in ReasonCode if f"reference/reason-codes/{code}.md" not in reason_codes.pages()]
     unprovoked = [code for code in ReasonCode if not re.search(rf"Code\.{code.name}\b|[\"'\[]{code}[\"'\]]", tests)]
     assert (undocumented, unprovoked) == ([], [])
 

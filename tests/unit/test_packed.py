@@ -29,7 +29,7 @@ UNPACKERS: Final = re.compile(
 #: Only files with such a word are looked at more closely.
 _WORDS: Final = re.compile(rf"\b({_MODULES}|importlib|shutil|codecs|pkgutil|runpy)\b")
 _IMPORTS: Final = re.compile(rf"^[ \t]*(?:import|from)[ \t]+(?:{_MODULES})\b|unpack_archive\(", re.MULTILINE)
-#: The room whose code runs in the sandbox (docs/sandbox.md), of which packets.py is used on both sides.
+#: The room whose code runs in the sandbox (docs/explanation/isolation.md), of which packets.py is used on both sides.
 WORKER: Final = "mvmnix/builder/fetch/worker/"
 #: By path, the text of modules that run in mvm's own process.
 MODULES: Final = {
@@ -74,7 +74,8 @@ LIBRARIES: Final = {
     "(tests/unit/provenance/test_keyless_signing.py::test_a_packed_answer_is_not_asked_for_and_not_unpacked)",
     "urllib3/util/request.py": "looks which unpackers there are",
 }
-#: By the place in docs/children.md, the bounds of a child that unpacks in the sandbox; those of trees by default.
+#: By the place in docs/reference/processes.md, the bounds of a child that unpacks in the sandbox; those of trees by
+#: default.
 CHILDREN: Final = {
     "mvmnix/builder/fetch/downloads.py:downloaded": "mvmnix.builder.fetch.downloads:BOUNDS",
     "mvmnix/builder/fetch/lanes.py:_Worker._run": "mvmnix.builder.fetch.lanes:_BOUNDS",
@@ -143,7 +144,7 @@ def test_libraries_that_unpack() -> None:
 
 @pytest.mark.parametrize("place", CHILDREN)
 def test_a_child_that_unpacks_is_bounded(place: str) -> None:
-    assert f"| `{place}` |" in (ROOT / "docs/children.md").read_text()
+    assert f"| `{place}` |" in (ROOT / "docs/reference/processes.md").read_text()
     module, _, name = CHILDREN[place].partition(":")
     given = getattr(importlib.import_module(module), name)
     bounds = given() if isinstance(given, type) else given

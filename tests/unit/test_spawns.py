@@ -1,4 +1,4 @@
-"""Every child of mvm has a row: in docs/children.md, and here with what spells its arguments and what holds that."""
+"""Every child of mvm has a row: in docs/reference/processes.md, and here with what spells its arguments."""
 
 import ast
 import importlib
@@ -10,7 +10,7 @@ import pytest
 from tests.repository import ROOT
 from tests.unit import spawns
 
-TABLE: Final = ROOT / "docs/children.md"
+TABLE: Final = ROOT / "docs/reference/processes.md"
 BUILDERS: Final = "tests/unit/test_argument_builders.py"
 #: Tests that need no text: they show that there is none in what varies.
 FIXED: Final = {

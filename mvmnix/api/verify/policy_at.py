@@ -33,4 +33,6 @@ def named_files(path: str) -> Files:
         with Directory.open(str(directory.absolute())) as opened:
             return Files(opened)
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise UnreadableError(f"{path} is not there", hint="name a trust.toml: docs/trust-policy.md") from error
+        raise UnreadableError(
+            f"{path} is not there", hint="name a trust.toml: docs/reference/trust-policy.md"
+        ) from error

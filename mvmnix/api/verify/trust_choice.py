@@ -53,7 +53,7 @@ class TrustChoice:
             raise UsageError("give exactly one of --key, --certificate-identity and --policy", hint=_WHOM)
         if self.policy:
             if self.trusted_root:
-                hint = "pin it in the policy: [[roots]], docs/trust-policy.md"
+                hint = "pin it in the policy: [[roots]], docs/reference/trust-policy.md"
                 raise UsageError("--trusted-root goes with a key or an identity, not with a policy", hint=hint)
             from mvmnix.api.verify.policy_at import named_policy  # noqa: PLC0415 - keys don't pay for it
             from mvmnix.provenance.verify.release_checks import ReleasePolicy  # noqa: PLC0415
@@ -116,7 +116,7 @@ def _pattern(option: str, exact: str, regexp: str) -> Pattern:
         return Pattern(exact or regexp, regexp=bool(regexp))
     except ValueError as error:
         raise UsageError(
-            f"--{option}-regexp: {error}", hint="write a regular expression of RE2's: docs/verify.md"
+            f"--{option}-regexp: {error}", hint="write a regular expression of RE2's: docs/reference/verify.md"
         ) from error
 
 

@@ -26,7 +26,7 @@ _URL: Final = re.compile(
     r"(?P<target>(/[^?#]*)?(\?[^#]*)?)(#.*)?",
     re.IGNORECASE,
 )
-_PAGE: Final = "docs/fetching.md"
+_PAGE: Final = "docs/reference/fetching.md"
 _URL_HINT: Final = f"write it as https://HOST/PATH, with no name, password or backslash in it; {_PAGE}"
 _REDIRECT_HINT: Final = f"take the address to which it leads, if that is right; {_PAGE}"
 
@@ -126,7 +126,7 @@ def _remedy(scheme: str, place: str) -> str:
     """Return the entry of config.toml that would admit an origin, or what to do where none would.
 
     >>> _remedy("http", "127.0.0.1:80").partition(", ")[2]
-    '[fetch] loopback = ["http://127.0.0.1:80"]; docs/fetching.md'
+    '[fetch] loopback = ["http://127.0.0.1:80"]; docs/reference/fetching.md'
     """
     if re.fullmatch(LOOPBACK, f"{scheme}://{place}"):
         other = f', or "http://{place}" where it speaks no TLS' if scheme == "https" else ""

@@ -140,7 +140,9 @@ class Caches:
         try:
             info = parse_narinfo(document_texts(downloader.lanes, Document.NARINFO, bytes(text)))
         except MalformedError as error:
-            raise error.refused(ReasonCode.CACHE_MALFORMED, url, "look at that cache; docs/fetching.md") from error
+            raise error.refused(
+                ReasonCode.CACHE_MALFORMED, url, "look at that cache; docs/reference/fetching.md"
+            ) from error
         if info.path.hash != hash_part:
             raise refuse(ReasonCode.CACHE_MALFORMED, url, f"it is about {info.path}", "look at that cache")
         if info.size > self._limits.size:

@@ -19,9 +19,11 @@ from mvmnix.errors import ReasonCode, RefusedError, refuse
 
 _PORTS: Final = {"http": 80, "https": 443}
 _NAME: Final = re.compile(r"(?=.{1,253}$)[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?)*\.?")
-_CONFIGURE: Final = "if that is right, name the host in the configuration of pip or apt; docs/fetching.md"
-_ELSEWHERE: Final = "if that is right, take the address to which it leads; docs/fetching.md"
-_PROXY: Final = "correct the proxy's address or the list of exceptions (https_proxy, no_proxy); docs/fetching.md"
+_CONFIGURE: Final = "if that is right, name the host in the configuration of pip or apt; docs/reference/fetching.md"
+_ELSEWHERE: Final = "if that is right, take the address to which it leads; docs/reference/fetching.md"
+_PROXY: Final = (
+    "correct the proxy's address or the list of exceptions (https_proxy, no_proxy); docs/reference/fetching.md"
+)
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -20,7 +20,7 @@ from mvmnix.formats.flake_references import Attributes
 from mvmnix.formats.lock import InputPath
 from mvmnix.model import StorePath
 
-_FIX_INPUT: Final = "look at the inputs in flake.nix; see docs/locks.md"
+_FIX_INPUT: Final = "look at the inputs in flake.nix; see docs/reference/locks.md"
 
 
 @dataclass(frozen=True, slots=True)

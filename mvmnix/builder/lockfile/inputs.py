@@ -21,7 +21,7 @@ from mvmnix.model import StorePath
 LIMIT: Final = 16 * 2**20
 
 _NAME: Final = re.compile(r"[a-zA-Z][a-zA-Z0-9_-]{0,254}")
-_HINT: Final = "look at the inputs of its flake.nix; see docs/locks.md"
+_HINT: Final = "look at the inputs of its flake.nix; see docs/reference/locks.md"
 
 
 @dataclass(frozen=True, slots=True)

@@ -135,7 +135,7 @@ class _SessionResolver:
         said = self._run(nix_commands.check_lock(url), _METADATA_LIMIT)
         if said.status != 0:
             why = f"Nix would lock it otherwise, or not at all:\n{last_lines(said.log, 8)}"
-            hint = "look at the inputs of flake.nix; docs/locks.md"
+            hint = "look at the inputs of flake.nix; docs/reference/locks.md"
             raise refuse(ReasonCode.FLAKE_UNSUPPORTED, source.uri, why, hint)
 
     def _tree(self, attributes: Attributes, find: Callable[[], tuple[Attributes, Digest]]) -> Tree:

@@ -1,6 +1,6 @@
 """Decides which Nix store the host's Nix works on, by what this process may do there; starts no program.
 
-No uid decides. The steps, as in docs/nix.md:
+No uid decides. The steps, as in docs/reference/nix.md:
 
 1. The machine's store counts only where root and this user alone can change it: its files, its database, its socket.
 2. `daemon`: a nix-daemon answers this process. It keeps the machine's own rules: its build users, its nix.conf.

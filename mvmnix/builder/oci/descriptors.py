@@ -36,7 +36,7 @@ _LAYERS: Final = {
 _MEDIA_TYPE: Final = r"[A-Za-z0-9][A-Za-z0-9!#$&^_.+/-]{0,254}"
 _DIGEST: Final = r"sha256:[0-9a-f]{64}"
 _PLATFORM: Final = r"[\x20-\x7e]{0,128}"
-_HINT: Final = "look at what the registry serves under that digest; docs/oci.md has what is read"
+_HINT: Final = "look at what the registry serves under that digest; docs/reference/oci.md has what is read"
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +86,8 @@ def parse(data: bytes, what: str, decode: Decode) -> Index | Manifest:
         raise error.refused(ReasonCode.OCI_MALFORMED, what, _HINT) from error
     if unsupported:
         reasons = (
-            Reason(ReasonCode.OCI_UNSUPPORTED, what, why, "docs/oci.md has what is supported") for why in unsupported
+            Reason(ReasonCode.OCI_UNSUPPORTED, what, why, "docs/reference/oci.md has what is supported")
+            for why in unsupported
         )
         raise RefusedError(*reasons)
     return found

@@ -34,7 +34,7 @@ _VARIABLE: Final = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)=([^\x00]*)", re.DOTALL)
 _WORD: Final = r"[A-Za-z0-9._][A-Za-z0-9._-]{0,63}"
 _USER: Final = rf"(({_WORD})?(:{_WORD})?)"
 _DIFF_ID: Final = r"sha256:[0-9a-f]{64}"
-_HINT: Final = "have the image built again; docs/oci.md has what is read of a configuration"
+_HINT: Final = "have the image built again; docs/reference/oci.md has what is read of a configuration"
 
 ATTRIBUTE: Final = "default"
 _FLAKE: Final = b"""\
@@ -137,8 +137,8 @@ def parse_config(data: bytes, what: str, decode: Decode, *, layers: int) -> Imag
     """The configuration in these bytes, for an image of so many layers.
 
     It is that of the OCI image specification, config.md, which is full of things that say nothing about running here
-    (labels, ports, history, health checks, stop signals): those are left unread, docs/oci.md lists them. Raises
-    RefusedError [oci-malformed, oci-unsupported].
+    (labels, ports, history, health checks, stop signals): those are left unread, docs/reference/oci.md lists them.
+    Raises RefusedError [oci-malformed, oci-unsupported].
     """
     try:
         platform, found = read(decode(data), "configuration", lambda record: _config(record, layers))

@@ -34,7 +34,7 @@ from mvmnix.system.store import Store
 TOKEN_LIMIT: Final = 1 << 16
 _WORD: Final = re.compile(r"[!-~]{1,32768}")
 _ACCEPT: Final = ", ".join((*INDEXES, *MANIFESTS))
-_HINT: Final = "images that need a login are not supported: docs/oci.md"
+_HINT: Final = "images that need a login are not supported: docs/reference/oci.md"
 
 
 class Registry(Protocol):
@@ -233,7 +233,7 @@ def _reference(source: Source) -> OciRef:
         reference = OciRef.parse(source.uri)
     except (ValueError, MvmnixError) as error:
         raise refuse(
-            ReasonCode.SOURCE_UNKNOWN, source.uri[:300], str(error), "pin it by digest: docs/oci.md"
+            ReasonCode.SOURCE_UNKNOWN, source.uri[:300], str(error), "pin it by digest: docs/reference/oci.md"
         ) from error
     if reference.digest != source.digest:
         why = f"its address names {reference.digest}, and it is pinned as {source.digest}"

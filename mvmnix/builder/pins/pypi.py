@@ -68,7 +68,7 @@ _REPORT_LIMIT = 64 << 20
 _PROJECT_LIMIT = 1 << 20
 #: Seconds in which an index answers when it is asked while a plan is made.
 _PATIENCE: Final = 15
-#: The hermetic mvm of docs/nix.md is such a Python: its wheels are in /nix/store, or it would not run.
+#: The hermetic mvm of docs/reference/nix.md is such a Python: its wheels are in /nix/store, or it would not run.
 _NO_PIP = "run this with the mvm of a virtual environment, which has pip: in mvmnix's checkout, .venv/bin/mvm"
 _UNREACHABLE = (
     "WARNING: Retrying",

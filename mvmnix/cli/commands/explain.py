@@ -1,6 +1,7 @@
 """`mvm explain`: prints what a reason code means, why that is refused, and what to do; reads nothing of the user's."""
 
 import re
+import textwrap
 from dataclasses import asdict
 from typing import Final
 
@@ -12,6 +13,7 @@ from mvmnix.errors import ReasonCode, UsageError
 from mvmnix.refusals.catalogue import explanations
 from mvmnix.suggestion import did_you_mean
 
+_WRAPPER: Final = textwrap.TextWrapper(76, break_long_words=False, break_on_hyphens=False)
 _LINK: Final = re.compile(r"\[([^\]]+)\]\(([^)\s]+)\)")
 
 
@@ -34,7 +36,7 @@ def explain(code: str | None, *, as_json: bool) -> None:
     click.echo(f"{found.code}\n\n  Since {found.since}; about {found.group}.\n")
     for title, text in (("Refused because", found.meaning), ("Why", found.why), ("What to do", found.remedy)):
         click.echo(f"{title}:")
-        click.echo(click.wrap_text(_without_links(text), 78, "  ", "  ", preserve_paragraphs=True))
+        click.echo(textwrap.indent(_WRAPPER.fill(_without_links(text)), "  "))
         click.echo()
     click.echo("Example:")
     for line in found.example.splitlines():

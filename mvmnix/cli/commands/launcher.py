@@ -15,7 +15,7 @@ def launcher() -> None:
 @launcher.command()
 @format_options()
 def ls(output: OutputFormat) -> None:
-    """List the launchers that run. There is one for each kind of caller: docs/launcher.md."""
+    """List the launchers that run. There is one for each kind of caller: docs/explanation/no-daemon.md."""
     with open_context(TERMINAL) as context:
         found = list_launchers(context.roots)
     records = [{"key": each.key, "process": each.process} for each in found]

@@ -1,1 +1,1 @@
-"""The host's end of the framed protocol with one guest agent (docs/channel.md): bytes, streams, services."""
+"""The host's end of the framed protocol with one guest agent (docs/reference/channel.md): bytes, streams, services."""

@@ -14,7 +14,7 @@ class ChannelError(MvmnixError):
 
 
 class ChannelProtocolError(ChannelError):
-    """The guest said something that the protocol (docs/channel.md) forbids; nothing more is read from it."""
+    """The guest said something that the protocol (docs/reference/channel.md) forbids; nothing more is read from it."""
 
     def __init__(self, why: str) -> None:
         super().__init__(f"the guest broke the channel's protocol: {why}", hint=_HINT)

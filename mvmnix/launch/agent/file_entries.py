@@ -1,4 +1,4 @@
-"""Reads the entry records by which a guest lists and describes files (docs/channel.md, "Files"), strictly; no I/O.
+"""Reads the records by which a guest lists and describes files (docs/reference/channel.md, "Files"), strictly; no I/O.
 
 What a guest sends is hostile: it is bounded, typed and in order, or refused whole.
 """
@@ -20,7 +20,7 @@ _LARGEST_SIZE: Final = 2**63 - 1
 
 
 class FileEntryError(ValueError):
-    """The guest sent entry records that docs/channel.md forbids; none of them is used."""
+    """The guest sent entry records that docs/reference/channel.md forbids; none of them is used."""
 
     def __init__(self, why: str) -> None:
         super().__init__(f"the guest broke the protocol of file operations: {why}")

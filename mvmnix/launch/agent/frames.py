@@ -1,4 +1,4 @@
-"""The frames by which host and guest agent speak of the channel as a whole (docs/channel.md), as types; no I/O."""
+"""The frames by which host and guest agent speak of their channel (docs/reference/channel.md), as types; no I/O."""
 
 import re
 from abc import ABC
@@ -18,7 +18,8 @@ OUTPUT_WINDOW = 1024 * 1024
 MAX_STREAMS = 64
 #: Longest text in HELLO, FAILED and NOT_FROZEN, in bytes.
 MAX_TEXT = 1024
-#: An agent's version, the first one that binds disks late, and the first one that freezes commands (docs/channel.md).
+#: An agent's version, the first one that binds disks late, and the first one that freezes commands
+#: (docs/reference/channel.md).
 _VERSION = r"[0-9]{1,9}(\.[0-9]{1,9}){2}"
 _BINDS_LATE = (0, 2, 0)
 _FREEZES = (0, 3, 0)

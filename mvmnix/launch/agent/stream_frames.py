@@ -1,4 +1,4 @@
-"""The frames of single streams, commands and connections (docs/channel.md), as types; no I/O."""
+"""The frames of single streams, commands and connections (docs/reference/channel.md), as types; no I/O."""
 
 from abc import ABC
 from dataclasses import dataclass

@@ -1,7 +1,7 @@
 """Writes a message as the bytes of one packet, and reads it: canonical JSON with the protocol's version; pure.
 
-docs/control.md describes the protocol. A message is an object of two fields: `version`, and one named after the kind of
-message, with that message's fields. There is exactly one spelling in bytes.
+docs/reference/control.md describes the protocol. A message is an object of two fields: `version`, and one named after
+the kind of message, with that message's fields. There is exactly one spelling in bytes.
 """
 
 from collections.abc import Callable, Mapping

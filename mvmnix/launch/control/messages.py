@@ -78,7 +78,7 @@ class Copy:
     """Copy what lies at `path` in the guest, or to there, relative to the plan's directory.
 
     `name` is what a copy into a directory is called, empty for a path that is the new name itself. The records go over
-    standard output or input (docs/channel.md, "Copies"); what goes wrong is a line on standard error.
+    standard output or input (docs/reference/channel.md, "Copies"); what goes wrong is a line on standard error.
     """
 
     way: CopyDirection
@@ -93,7 +93,8 @@ class Files:
     """List, stat, remove, rename or make what lies at `path` in the guest, relative to the plan's directory.
 
     `target` is the new path of a rename, else empty. A removal may be `recursive`, a mkdir make `parents`. Entries come
-    on standard output (docs/channel.md, "Files"); an error is a line on standard error, and errno the exit status.
+    on standard output (docs/reference/channel.md, "Files"); an error is a line on standard error, and errno the exit
+    status.
     """
 
     operation: FileOperation

@@ -1,4 +1,4 @@
-"""The records that a copy is made of (docs/channel.md, "Copies"), written and read strictly; no I/O.
+"""The records that a copy is made of (docs/reference/channel.md, "Copies"), written and read strictly; no I/O.
 
 What a guest sends is hostile: names, sizes, numbers and nesting are bounded before anything is done with them.
 """

@@ -46,7 +46,7 @@ _START: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
 _LAST: Final = _START + strict.MAX_INTEGER * _MICROSECOND
 _NOTHING: Final = timedelta()
-_SET_IT: Final = "set the clock; if it is right and the mark isn't, docs/replay.md says how to begin anew"
+_SET_IT: Final = "set the clock; if it is right and the mark isn't, docs/explanation/replay.md says how to begin anew"
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,7 +239,7 @@ def looked_at(directory: Directory) -> AbstractContextManager[Lock | None]:
 
 def state_mismatch(directory: Directory, why: str) -> RefusedError:
     """A refusal to say that what is kept against replay is not what mvm left there."""
-    hint = "put back what was there; docs/replay.md says how to begin anew when it is lost"
+    hint = "put back what was there; docs/explanation/replay.md says how to begin anew when it is lost"
     return refuse(ReasonCode.STATE_MISMATCH, directory.path, why, hint)
 
 

@@ -42,6 +42,6 @@ class UnkeptStarts:
 
     def _reason(self, start: LoggedStart, expires: str) -> Reason:
         why = f"record {start.index} of the log is the start of machine {start.machine}, and its nonce isn't kept here"
-        hint = "find out who can write there; put back what was there, or revoke the plan (docs/replay.md)"
+        hint = "find out who can write there; put back what was there, or revoke the plan (docs/explanation/replay.md)"
         what = f"its plan is valid until {expires}"
         return Reason(ReasonCode.STATE_MISMATCH, self._directory.path, f"{why}: {what}", hint)

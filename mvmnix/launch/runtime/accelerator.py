@@ -110,7 +110,7 @@ def _recall(cache: Directory, name: str) -> KvmVerdict | None:
 
 
 def kvm_access_hint(device: str) -> str:
-    """How the caller gets to open KVM's device, which is used by its group (docs/privileges.md)."""
+    """How the caller gets to open KVM's device, which is used by its group (docs/reference/privileges.md)."""
     opened = f"{shell_command('chgrp', 'kvm', device)} && {shell_command('chmod', '0660', device)}"
     status = os.stat(device)  # noqa: PTH116 - a text
     by_group = status.st_gid != 0 and status.st_mode & stat.S_IRGRP and status.st_mode & stat.S_IWGRP

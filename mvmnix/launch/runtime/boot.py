@@ -139,7 +139,7 @@ class Boot:
     def opens_root(self) -> None:
         """Wait until the guest has reported, and its root file system is open. Raises ChannelError."""
         self._observations.hello = self._guest.channel.wait_hello(idle=_NO_LIMIT)
-        self._guest.channel.ping(idle=_NO_LIMIT)  # answered once the root is open (docs/channel.md)
+        self._guest.channel.ping(idle=_NO_LIMIT)  # answered once the root is open (docs/reference/channel.md)
         self.cancel()
 
     def restores(self) -> None:

@@ -104,7 +104,7 @@ class Suspect:
         name = self.name or "NAME"
         hint = (
             "revoke it if it was real, for command lines and plans are read by many; and hand the guest a reference: "
-            f"--secret {name}=env:{name}, or file:, keyring:, command: (docs/secrets.md)"
+            f"--secret {name}=env:{name}, or file:, keyring:, command: (docs/reference/secrets.md)"
         )
         return Reason(
             ReasonCode.PLAINTEXT_CREDENTIAL, _WHAT, f"{self.where} looks like a credential ({self.kind})", hint

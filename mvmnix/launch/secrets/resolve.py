@@ -87,7 +87,7 @@ def _unpacked(references: Sequence[SecretReference], sizes: Sequence[int], data:
 
 
 def _reason(reference: SecretReference, why: str) -> Reason:
-    hint = f"put it there, or correct the plan's reference ({reference.source}:…); docs/secrets.md"
+    hint = f"put it there, or correct the plan's reference ({reference.source}:…); docs/reference/secrets.md"
     return Reason(ReasonCode.SECRET_UNAVAILABLE, f"the secret {reference.name}", why, hint)
 
 

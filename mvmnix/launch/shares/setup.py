@@ -246,7 +246,7 @@ def _refuse_unless(counted: bool, who: str) -> None:
     """A limit that can't be kept is refused: RefusedError [limit-unavailable]."""
     if not counted:
         why = f"the kernel doesn't tell how much {who} writes (/proc/PID/io)"
-        hint = "docs/shares.md says what that needs; or make a plan without --share-limit"
+        hint = "docs/reference/shares.md says what that needs; or make a plan without --share-limit"
         raise refuse(ReasonCode.LIMIT_UNAVAILABLE, "the plan's limits", why, hint)
 
 

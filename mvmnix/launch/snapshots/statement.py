@@ -1,6 +1,6 @@
 """The statement about a snapshot, `urn:mvmnix:snapshot:1`, and which plans' machines can have one; pure.
 
-docs/snapshots.md describes the predicate. The host signs it, about one file: the sealed one.
+docs/reference/snapshots.md describes the predicate. The host signs it, about one file: the sealed one.
 """
 
 from collections.abc import Callable, Hashable, Mapping
@@ -127,7 +127,7 @@ def snapshot_statement(claim: SnapshotClaim) -> Statement:
 
 def from_statement(statement: Statement) -> SnapshotClaim:
     """Read a claim about a snapshot. Raises RefusedError STATEMENT_MALFORMED with all problems at once."""
-    hint = "take the statement as mvm wrote it; docs/snapshots.md has the format"
+    hint = "take the statement as mvm wrote it; docs/reference/snapshots.md has the format"
     try:
         return strict.read(
             statement.predicate, "snapshot", lambda record: _parse(record, _sealed_file(statement.subjects))

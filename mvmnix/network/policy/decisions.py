@@ -31,7 +31,7 @@ SYNTHETIC: Final = IPv4Network("198.18.0.0/16")
 
 
 class Denial(StrEnum):
-    """Why something was refused: the code of a verdict, which docs/network.md and `mvm net explain` tell more of."""
+    """Why something was refused: the code of a verdict, of which docs/reference/network.md tells more."""
 
     BAD_NAME = "bad-name"
     NO_RULE = "no-rule"

@@ -24,7 +24,7 @@ _INDEX: Final = "index="
 #: Printable ASCII of an http or https URL (RFC 3986, appendix A) without query, fragment, user information or wildcard;
 #: with no `@` in its path either, which is where a password with a `/` ends.
 _URL: Final = r"https?://[A-Za-z0-9.:\[\]-]+(/[A-Za-z0-9._~!$&'()+;=:%/-]*)?"
-_HINT: Final = "correct it; docs/network.md has the format, and `mvm schema preset` its schema"
+_HINT: Final = "correct it; docs/reference/network.md has the format, and `mvm schema preset` its schema"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """Reads a revocations.toml: which keys, identities and files are no longer trusted, since when and why; pure.
 
-docs/trust-policy.md has the format. Revocations are no part of the policy's digest.
+docs/reference/trust-policy.md has the format. Revocations are no part of the policy's digest.
 """
 
 from dataclasses import dataclass

@@ -13,8 +13,8 @@ from mvmnix.provenance.slsa.provenance import HOST_NIX, MICROVM
 #: How long the policy of a workstation lasts. Long: any user of the account can write another one anyway.
 YEARS: Final = 10
 _TEXT: Final = """\
-# Whom mvm trusts on this workstation. Made by mvm with the keys in keys/; docs/trust-policy.md has the format.
-# Builds on a workstation are worth SLSA Build level 1: any user of this account can sign what they like.
+# Whom mvm trusts on this workstation. Made by mvm with the keys in keys/; docs/reference/trust-policy.md has the
+# format. Builds on a workstation are worth SLSA Build level 1: any user of this account can sign what they like.
 version = 1
 serial = {serial:<24} # add one with each change: a file with a lower serial than the last one is refused
 expires = {expires}    # {years} years after it was made; look at the file before you set a later day

@@ -1,6 +1,6 @@
 """Puts the machine's floor and the user's file together: the user's only narrows, and whatever else it does is said.
 
-Pure. Each kind of rule has its own way to be narrower; docs/trust-policy.md lists them.
+Pure. Each kind of rule has its own way to be narrower; docs/reference/trust-policy.md lists them.
 """
 
 from collections import Counter
@@ -54,7 +54,7 @@ def combine(
     if only is None:
         hint = (
             "bring one that names whom you trust, as ~/.config/mvmnix/trust.toml or with `mvm verify --policy FILE` "
-            "(docs/trust-policy.md); where images are built, the first `mvm run` makes one"
+            "(docs/reference/trust-policy.md); where images are built, the first `mvm run` makes one"
         )
         raise refuse(ReasonCode.POLICY_MISSING, "trust.toml", "there is no trust policy", hint)
     wider = (Reason(ReasonCode.POLICY_WIDENS, "trust.toml", why, _ASK) for why in _widening(user, floor))

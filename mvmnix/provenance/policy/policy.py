@@ -1,7 +1,7 @@
 """The trust policy in force: who may say what, and how much of it is trusted.
 
 Pure. What files say is read by provenance/policy/trust_text.py and revocations.py, put together by merge.py;
-where they may come from is policy_files.py. The format is docs/trust-policy.md.
+where they may come from is policy_files.py. The format is docs/reference/trust-policy.md.
 """
 
 from collections.abc import Iterator
@@ -109,7 +109,7 @@ class TrustPolicy:
     def __post_init__(self) -> None:
         if not self.trust.signers or not self.builders or not all(rule.patterns for rule in self.sources):
             why = "it names no signer, no builder or no source, so nothing could be trusted"
-            hint = "name them (docs/trust-policy.md), or remove the file and let `mvm run` make one"
+            hint = "name them (docs/reference/trust-policy.md), or remove the file and let `mvm run` make one"
             raise refuse(ReasonCode.POLICY_EMPTY, "the trust policy", why, hint)
 
     @property

@@ -128,5 +128,5 @@ def _read(directory: Directory | None, name: str) -> bytes | None:
     except FileNotFoundError:
         return None
     except UnreadableError as error:
-        hint = "no policy that people read is that large: docs/trust-policy.md"
+        hint = "no policy that people read is that large: docs/reference/trust-policy.md"
         raise refuse(ReasonCode.POLICY_MALFORMED, directory.where(name), error.message, hint) from error

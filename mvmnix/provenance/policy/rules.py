@@ -1,6 +1,6 @@
 """The rules of a trust policy, each of which admits something or says that another admits no less; pure.
 
-docs/trust-policy.md has their meaning and how they are written.
+docs/reference/trust-policy.md has their meaning and how they are written.
 """
 
 from collections.abc import Mapping

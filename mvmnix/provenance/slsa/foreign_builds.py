@@ -1,8 +1,8 @@
 """Says where others' build provenance tells its builder and its source; what it does not understand it refuses; pure.
 
-SLSA provenance v1 leaves the source to the build type, so only these are read: mvm's own (docs/buildtype.md) and those
-of build_types.py. SLSA provenance v0.2 has a field for it in every build type: the configuration's
-source, which has to be among the materials with the same digest, as the generators of that version write it.
+SLSA provenance v1 leaves the source to the build type, so only these are read: mvm's own (docs/reference/build-type.md)
+and those of build_types.py. SLSA provenance v0.2 has a field for it in every build type: the configuration's source,
+which has to be among the materials with the same digest, as the generators of that version write it.
 """
 
 import re

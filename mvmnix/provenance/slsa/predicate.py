@@ -64,7 +64,7 @@ def read_provenance(statement: Statement, build_type: str = BUILD_TYPE) -> Prove
     try:
         return strict.read(statement.predicate, _WHERE, lambda record: _parse(record, build_type))
     except strict.MalformedError as error:
-        hint = "build the image again: `mvm build --again FLAKE`; see docs/buildtype.md"
+        hint = "build the image again: `mvm build --again FLAKE`; see docs/reference/build-type.md"
         raise RefusedError(*(Reason(_code(text), "provenance", text, hint) for text in error.problems)) from error
 
 

@@ -1,6 +1,6 @@
 """The nouns of a build's provenance, and the one place that writes and reads them as a SLSA v1 predicate; pure.
 
-The predicate is slsa.dev, spec v1.0, "Provenance"; what mvm puts into it is docs/buildtype.md.
+The predicate is slsa.dev, spec v1.0, "Provenance"; what mvm puts into it is docs/reference/build-type.md.
 """
 
 import re

@@ -1,7 +1,8 @@
 """What QEMU may ask the kernel for, by what its sources need for all that a plan can demand; pure.
 
 A trace under TCG alone would miss what KVM, a data disk or a share need, so each group says what it is for. How a new
-QEMU is held against the list: docs/jail.md. QEMU installs a filter of its own besides (`-sandbox`), once it runs.
+QEMU is held against the list: docs/explanation/isolation.md. QEMU installs a filter of its own besides (`-sandbox`),
+once it runs.
 """
 
 import socket

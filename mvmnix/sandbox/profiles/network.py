@@ -1,8 +1,8 @@
 """What the two processes of a machine's network may ask the kernel for: the gateway, and the dialer; pure.
 
-Written from traces of both (docs/jail.md), and held to what each of them is for. Each has two lists: one to start by,
-under which the sandbox begins, and one to serve by, which it stacks upon that itself before a guest's first byte is
-read (network/host/setup.py). A call passes that both let through.
+Written from traces of both (docs/explanation/isolation.md), and held to what each of them is for. Each has two lists:
+one to start by, under which the sandbox begins, and one to serve by, which it stacks upon that itself before a guest's
+first byte is read (network/host/setup.py). A call passes that both let through.
 """
 
 import fcntl

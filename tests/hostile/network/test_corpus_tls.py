@@ -135,7 +135,7 @@ def _say(secured: ssl.SSLSocket) -> None:
 
 
 def test_a_name_within_tls_is_not_seen(here: World, file: Path) -> None:
-    """Domain fronting, which docs/network.md says can't be held up: the handshake names one, the request another."""
+    """Domain fronting, which docs/reference/network.md says can't be held up: handshake and request name two hosts."""
     context = ssl.create_default_context(cafile=str(file))
     request = b"GET / HTTP/1.1\r\nHost: other.example.org\r\n\r\n"
     with (

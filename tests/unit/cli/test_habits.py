@@ -11,7 +11,7 @@ from mvmnix.cli.help_groups import GROUPS
 from mvmnix.cli.main import ALIASES, COMMANDS, cli
 from mvmnix.cli.option_hints import ABSENT_COMMANDS
 from tests.unit.cli.station import Station
-from tests.unit.command_line_page import commands, help_of
+from tools.site.command_line import commands, help_of
 
 
 @pytest.mark.parametrize("alias", ALIASES)

@@ -1,4 +1,4 @@
-"""Makes each refusal, removes its cause as docs/refusals.md says, and has a command succeed.
+"""Makes each refusal, removes its cause as docs/reference/reason-codes.md says, and has a command succeed.
 
 A row makes a command refuse, yields what it said, removes the cause, and yields what the same command says then; or
 another one, where the remedy is another plan, image, backend or reference. Each refusal's hint has the row's words in

@@ -13,7 +13,7 @@ _MOST = 65_536
 
 
 def record(kind: int, name: bytes = b"", *, mode: int = 0, size: int = 0, mtime_ns: int = 0, zero: int = 0) -> bytes:
-    """An entry record of uid 1 and gid 2, as docs/channel.md has it, whether that can be or not."""
+    """An entry record of uid 1 and gid 2, as docs/reference/channel.md has it, whether that can be or not."""
     return struct.pack(">BBHIQqII", kind, zero, mode, len(name), size, mtime_ns, 1, 2) + name
 
 

@@ -120,7 +120,7 @@ class _Process:
 
 
 class FakeGuest:
-    """Speaks the protocol of docs/channel.md on `sock` until the host hangs up or shuts it down.
+    """Speaks the protocol of docs/reference/channel.md on `sock` until the host hangs up or shuts it down.
 
     `restored` is the configuration of one that stands frozen, as it was saved; `runs`: the plan's command runs in it.
     """

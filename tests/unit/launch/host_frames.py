@@ -1,4 +1,4 @@
-"""What a host says to a guest agent, read as docs/channel.md has it: for fakes of the agent, which is C itself."""
+"""What a host says to a guest agent, as docs/reference/channel.md has it: for fakes of the agent, which is C itself."""
 
 import struct
 from collections.abc import Callable, Iterator, Mapping

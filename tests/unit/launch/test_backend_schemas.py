@@ -1,4 +1,4 @@
-"""What docs/backends.md would have Firecracker and Cloud Hypervisor told fits the API that each publishes."""
+"""What docs/reference/backends.md would have Firecracker and Cloud Hypervisor told fits the API that each publishes."""
 
 import json
 import re
@@ -28,7 +28,7 @@ def blocks(text: str, kind: str) -> list[str]:
 
 def section(name: str) -> str:
     heading, _ = BACKENDS[name]
-    page = (ROOT / "docs/backends.md").read_text()
+    page = (ROOT / "docs/reference/backends.md").read_text()
     return page.split(f"\n### {heading} (Planned)\n")[1].split("\n### ")[0]
 
 
@@ -139,7 +139,7 @@ def test_every_member_is_explained(name: str) -> None:
 
 
 def test_both_are_what_the_example_plan_says() -> None:
-    example, *_ = blocks((ROOT / "docs/plan.md").read_text(), "json")
+    example, *_ = blocks((ROOT / "docs/reference/plan.md").read_text(), "json")
     plan = json.loads(example)
     vcpus, memory = plan["resources"]["vcpus"], plan["resources"]["memoryMiB"]
     one, other = configuration("firecracker"), configuration("cloud-hypervisor")

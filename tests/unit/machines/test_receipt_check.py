@@ -111,7 +111,7 @@ def test_each_digest_is_compared_with_something() -> None:
 
 
 def test_what_is_not_compared_is_documented() -> None:
-    text = (ROOT / "docs/machines.md").read_text()
+    text = (ROOT / "docs/reference/machines.md").read_text()
     for name in UNCOMPARED:
         assert f"`{name.removeprefix('predicate.observedByHost.').removesuffix('.sha256')}`" in text
 

@@ -20,8 +20,8 @@ from tests.repository import ROOT
 from tests.unit.provenance import world as worlds
 
 DOCS = ROOT / "docs"
-VERIFICATION = (DOCS / "verification.md").read_text()
-PLAN = (DOCS / "plan.md").read_text()
+VERIFICATION = (DOCS / "explanation/verification.md").read_text()
+PLAN = (DOCS / "reference/plan.md").read_text()
 
 
 def steps(text: str) -> dict[str, list[str]]:
@@ -62,7 +62,7 @@ def test_every_code_in_the_documents_exists() -> None:
 
 
 def test_the_example_policy_is_one() -> None:
-    example, revoked = re.findall(r"```toml\n(.*?)```", (DOCS / "trust-policy.md").read_text(), re.DOTALL)
+    example, revoked = re.findall(r"```toml\n(.*?)```", (DOCS / "reference/trust-policy.md").read_text(), re.DOTALL)
     policy = effective(None, example.encode())
     assert [signer.name for signer in policy.signers] == ["builder", "planner"]
     assert len(RevocationFile.parse(revoked.encode()).entries) == 3

@@ -45,7 +45,7 @@ KINDS: dict[str, Body] = {
 #: Kinds of Rekor's second version: their entries have neither promise nor time, so that a timestamp tells it.
 SECOND = {"dsse 0.0.2", "hashedrekord 0.0.2"}
 #: What a log's client can't recompute, and what means nothing: hashes over the signer's own formatting, a key's kind.
-#: A change of it passes; docs/verify.md says so.
+#: A change of it passes; docs/reference/verify.md says so.
 UNCHECKED = {
     "dsse 0.0.1": {"spec.envelopeHash.value"},
     "intoto 0.0.2": {"spec.content.hash.value"},

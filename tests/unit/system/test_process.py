@@ -214,7 +214,7 @@ def test_nor_is_any_other(argv: list[str], said: bytes, hint: str) -> None:
 
 
 def assert_short(error: MvmnixError) -> None:
-    """The bound that docs/command-line.md names."""
+    """The bound that docs/reference/command-line.md names."""
     assert len(str(error)) <= MOST_CHARACTERS
     assert len(str(error).splitlines()) <= MOST_LINES
 

@@ -1,4 +1,4 @@
-"""Renews what a program keeps in each machine that goes on from a snapshot: the example in docs/guests.md."""
+"""Renews what a program keeps in each machine that goes on from a snapshot: the example in docs/reference/guests.md."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -58,7 +58,7 @@ def test_a_text_is_printed_with_paths_for_links(station: Station) -> None:
         "What to do:",
         "Example:",
     ]
-    assert "docs/network.md#what-takes-a-word" in said.out
+    assert "docs/reference/network.md#what-takes-a-word" in said.out
     assert "](" not in said.out
 
 

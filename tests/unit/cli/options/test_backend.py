@@ -48,7 +48,7 @@ def test_a_backend_that_this_version_does_not_start_is_refused(settled: Station,
     said = settled.mvm("run", "--backend", backend, settled.flake(), "--", "true")
     assert said.code == REFUSED
     assert f"[{ReasonCode.BACKEND_UNAVAILABLE}]" in said.err
-    (shown,) = re.findall(r"```text\n(.*?)```", (ROOT / "docs/backends.md").read_text(), re.DOTALL)
+    (shown,) = re.findall(r"```text\n(.*?)```", (ROOT / "docs/reference/backends.md").read_text(), re.DOTALL)
     assert shown.replace("firecracker", backend) in said.err, "the page shows what is said"
     admission, refusal = log(settled)
     assert admission["kind"] == "admission"

@@ -6,7 +6,7 @@ import re
 import pytest
 
 from mvmnix.cli.options.output_format import Template
-from tests.unit import command_line_page
+from tests.repository import ROOT
 from tests.unit.cli.machines import launched
 from tests.unit.cli.plans import sign_plan
 from tests.unit.cli.station import Station
@@ -49,9 +49,12 @@ def test_what_is_no_template(station: Station, template: str) -> None:
         assert "{{.id}} {{.name}}" in said.err
 
 
+PAGE = (ROOT / "docs/reference/output.md").read_text()
+
+
 def fields(command: str) -> set[str]:
     """The fields that the page documents for a command, beside those of another."""
-    (row,) = re.findall(rf"(?m)^\| `{command}` \| (.*) \|$", command_line_page.PAGE.read_text())
+    (row,) = re.findall(rf"(?m)^\| `{command}` \| (.*) \|$", PAGE)
     return set(re.findall(r"`(\w+)`", row))
 
 

@@ -13,8 +13,8 @@ from hypothesis import given
 from mvmnix.cli.commands.man import context_of
 from mvmnix.cli.main import cli
 from mvmnix.cli.options.quantities import Moment, Size, Span, parse_moment, parse_span
-from tests.unit.command_line_page import commands
 from tests.unit.strangers import TEXTS
+from tools.site.command_line import commands
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 

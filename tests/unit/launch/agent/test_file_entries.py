@@ -17,7 +17,7 @@ from mvmnix.launch.copy.records import LONGEST_NAME
 from tests.unit.launch.channel_house import IDLE, Collect, talk, workload
 from tests.unit.launch.fake_files import end_record, record
 
-#: Numbers of the kinds, as docs/channel.md has them.
+#: Numbers of the kinds, as docs/reference/channel.md has them.
 FIFO, CHARACTER, DIRECTORY, BLOCK, FILE, LINK, SOCKET = 1, 2, 4, 6, 8, 10, 12
 
 

@@ -397,7 +397,7 @@ def test_a_configuration_without_limits_keeps_its_bytes() -> None:
 
 
 def test_a_network_stands_between_the_data_disk_s_place_and_the_command() -> None:
-    """Its bytes as docs/channel.md has them; without one, a configuration keeps those that it had."""
+    """Its bytes as docs/reference/channel.md has them; without one, a configuration keeps those that it had."""
     told = config(data="/data", network=NETWORK).encode()
     assert b"\0\0\0\5/data" + bytes.fromhex("c613ff02 1e c613ff01 026d766d0001 05dc c613ff01 000003e8") in told
     assert config(data="/data", network=None).encode() == config(data="/data").encode()

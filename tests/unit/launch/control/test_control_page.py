@@ -1,4 +1,4 @@
-"""docs/control.md against the code: each message has a row, with all of its fields and the bounds that hold."""
+"""docs/reference/control.md against the code: each message has a row, with its fields and the bounds that hold."""
 
 import dataclasses
 import re
@@ -13,7 +13,7 @@ from mvmnix.launch.control.start_messages import MOST_DESCRIPTORS, TerminalSize
 from mvmnix.machines import control_socket
 from tests.repository import ROOT
 
-PAGE = (ROOT / "docs/control.md").read_text()
+PAGE = (ROOT / "docs/reference/control.md").read_text()
 ROWS = dict(re.findall(r"(?m)^\| `(\w+)` \|([^|]*)\|", PAGE))
 MODULES = (messages, start_messages, pool_messages, failure)
 MESSAGES = sorted(

@@ -309,5 +309,5 @@ def test_nothing_heavy_is_imported_before_a_keyring_is_asked() -> None:
 
 
 def test_how_large_secrets_may_be() -> None:
-    """What docs/secrets.md says, in bytes."""
+    """What docs/reference/secrets.md says, in bytes."""
     assert (LARGEST_SECRET, LARGEST_SECRETS) == (16384, 32768)
