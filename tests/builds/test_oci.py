@@ -1,6 +1,7 @@
 """An image from a real registry as a guest, by digest all the way; and a hostile one, which becomes none."""
 
 import json
+import re
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +14,9 @@ from mvmnix.builder.pins.seed import LIMIT, executable
 from mvmnix.formats.manifest import parse
 from mvmnix.provenance.slsa.provenance import MICROVM
 from tests.conftest import World
+from tests.pages import run_page
 from tests.registry import DockerRegistry
+from tests.repository import ROOT
 from tests.support.claims import claim_in
 from tests.unit.builder.oci.images import Pushed, name_of, pushed
 from tests.unit.modules.oci.layers import archive, file, folder, hard_link, member, symlink
@@ -98,6 +101,19 @@ def test_an_image_runs(python_user: World, registry: DockerRegistry, tmp_path: P
     came = {source.uri for source in claim.sources if source.uri.startswith(SCHEME)}
     assert {uri.partition("@")[2] for uri in came} == {str(wanted.digest), name_of(image.document), *image.blobs}
     assert came <= {source.uri for source in parse((exported / "manifest.json").read_bytes()).sources}
+
+
+def test_the_page_does_what_it_says(python_user: World, registry: DockerRegistry, tmp_path: Path) -> None:
+    """Its registry and its digest are this test's."""
+    python_user.home.list_server(registry.origin)
+    greeting = file("etc/greeting", b"hello from a layer\n")
+    layer = archive(folder("bin"), file("bin/busybox", busybox(python_user), mode=0o755), folder("etc"), greeting)
+    wanted = registry.push(pushed(layer, Cmd=["/bin/busybox", "cat", "/etc/greeting"], User="33"), "team/app")
+    page = (ROOT / "docs/how-to/use-oci-images.md").read_text()
+    page, count = re.subn("oci://127.0.0.1:5000/team/app@sha256:[0-9a-f]{64}", str(wanted), page)
+    assert count == 1
+    (tmp_path / "empty").mkdir()
+    run_page(page.replace("127.0.0.1:5000", registry.host), tmp_path / "empty", python_user.home.environment)
 
 
 @pytest.mark.in_turn

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import World
+from tests.pages import run_page
 from tests.patience import PATIENCE
 from tests.repository import ROOT
 
@@ -98,7 +99,13 @@ def test_a_guest_of_your_own(copied: World, checkout: Path, elsewhere: Path) -> 
     assert tested.returncode == 0, tested.stdout
 
 
-def test_what_is_shown_first(python_user: World, checkout: Path) -> None:
+def test_the_first_screen_shows_what_is_printed(copied: World, checkout: Path) -> None:
+    first, _, _ = README.partition("\n## ")
+    assert len(first.splitlines()) < 50
+    run_page(first, checkout, copied.home.environment)
+
+
+def test_what_follows_the_demonstration(python_user: World, checkout: Path) -> None:
     """The commands below `make demo`; the programs they run are in the example."""
     blocks = re.findall(r"```sh\n(.*?)```", section("Five minutes"), re.DOTALL)
     lines = [line.partition("  # ")[0].strip() for line in blocks[1].splitlines()]
@@ -108,19 +115,3 @@ def test_what_is_shown_first(python_user: World, checkout: Path) -> None:
     assert "42\n" in [done.stdout for done in said.values()]
     numpy = said["mvm run ./examples/python"].stdout
     assert re.fullmatch(r"numpy [0-9.]+ on Linux: x = \[2\.0, 3\.0\]\n", numpy)
-
-
-def test_back_up_remove_and_put_back(copied: World, elsewhere: Path) -> None:
-    home = copied.home.path
-    backup, restore, remove = re.findall(r"```sh\n(.*?)```", (ROOT / "docs/upkeep.md").read_text(), re.DOTALL)
-    package = home / ".local/share/mvmnix/nix/nix/store/package"
-    package.mkdir(parents=True)
-    (package / "file").touch()
-    package.chmod(0o500)
-    (home / ".cache/mvmnix").mkdir(parents=True)
-    for block in (backup, remove):
-        done = shell(f"set -e\n{block}", copied, elsewhere)
-        assert done.returncode == 0, done.stderr
-    assert not [*home.rglob("mvmnix")]
-    done = shell(f"set -e\n{restore}mvm run image:hello", copied, elsewhere)
-    assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "Hello from a verified microVM."), done.stderr
