@@ -13,6 +13,7 @@ suppress_warnings = ["misc.highlighting_failure", "toc.not_included"]
 
 html_theme = "furo"
 html_static_path = ["static"]
+html_css_files = ["site.css"]
 html_js_files = [("search.js", {"defer": "defer"})]
 html_copy_source = False
 html_show_sourcelink = False
