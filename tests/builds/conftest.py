@@ -70,6 +70,15 @@ def link(source: str, target: str) -> str:
     return target
 
 
+def copy_cache(world: World, target: Path) -> None:
+    """Copy the downloads of the cache that tests share, as links, for one that may be emptied."""
+    target.mkdir(mode=0o700)
+    (target / "mvmnix").mkdir(mode=0o700)
+    shared = Path(world.home.environment["XDG_CACHE_HOME"]) / "mvmnix/sources"
+    unfinished = shutil.ignore_patterns("*.tmp")  # other tests fill the shared one meanwhile
+    shutil.copytree(shared, target / "mvmnix/sources", copy_function=link, ignore=unfinished)
+
+
 @pytest.fixture(scope="session")
 def python_world(world: World, tmp_path_factory: pytest.TempPathFactory) -> World:
     """A user who has built examples/python too, and so has kept the parts of Python that images are converted with."""
@@ -87,10 +96,6 @@ def python_user(python_world: World, tmp_path: Path) -> World:
 
 @pytest.fixture
 def place(world: World, tmp_path: Path) -> Place:
-    shared = Path(world.home.environment["XDG_CACHE_HOME"]) / "mvmnix"
-    (tmp_path / "cache").mkdir(mode=0o700)
-    (tmp_path / "cache/mvmnix").mkdir(mode=0o700)
-    unfinished = shutil.ignore_patterns("*.tmp")  # other tests fill the shared one meanwhile
-    shutil.copytree(shared / "sources", tmp_path / "cache/mvmnix/sources", copy_function=link, ignore=unfinished)
+    copy_cache(world, tmp_path / "cache")
     shutil.copytree(world.tree, tmp_path / "tree", symlinks=True)
     return Place(world.copy(tmp_path / "home"), tmp_path / "tree", tmp_path / "cache")

@@ -138,6 +138,25 @@ def test_commands_in_messages_are_real() -> None:
             check_command(words, code)
 
 
+def test_messages_that_are_explained_are_mvms() -> None:
+    """Of what the page on troubleshooting quotes, three words in a row at least are in a message of the code."""
+    constants = (
+        node.value
+        for path in TRACKED
+        if path.suffix == ".py" and path.parts[0] == "mvmnix"
+        for node in ast.walk(ast.parse((ROOT / path).read_text()))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    )
+    said = re.sub(r"\s+", " ", "\n".join(constants))
+    page = re.sub(r"(?ms)^```sh\n.*?^```$", "", (ROOT / "docs/how-to/troubleshoot.md").read_text())
+    quoted = [*re.findall(r"`([^`\n]+)`", page), *re.findall(r"(?m)^(?:  \w+: |• ).*$", page)]
+    messages = [words for words in map(str.split, quoted) if len(words) > 4 and words[0] != "mvm"]
+    assert len(messages) > 10
+    assert not [
+        words for words in messages if not any(" ".join(words[at : at + 3]) in said for at in range(len(words) - 2))
+    ]
+
+
 def test_every_document_is_in_the_index() -> None:
     """Records of decisions in the index of their own."""
     for index, folders in (

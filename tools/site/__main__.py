@@ -15,9 +15,9 @@ from tools.site import benchmarks, claims, command_line, reason_codes, schemas, 
 
 #: Where a kept page has one of these lines, the generated text of that name takes its place.
 _MARK: Final = re.compile(r"(?m)^<!-- generated: ([a-z-]+) -->$")
-#: Of words in code: each has an element that keeps it on one line, and all have classes without a style.
+#: Of code: an element around each word, which has a purpose in one with hyphens; classes without a style.
 _CODE: Final = re.compile(
-    r'<span class="pre">([^<]*)</span>|(?<=<code class=")docutils (?=literal)|(?<=literal) notranslate'
+    r'<span class="pre">([^<-]*)</span>|(?<=<code class=")docutils (?=literal)|(?<=literal) notranslate'
 )
 _INDEX: Final = Path("docs/index.md")
 _LINK: Final = re.compile(r"\[([^\]]+)\]\(([^)\s:#]+)(?:#[\w-]*)?\)")
