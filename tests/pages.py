@@ -48,7 +48,8 @@ def run_page(page: str, directory: Path, environment: Mapping[str, str]) -> None
     script = "\n".join(_script(number, block) for number, block in enumerate(found))
     path = f"{programs}:{environment['PATH']}"
     done = subprocess.run(
-        ["bash", "-c", f"cd {directory}\n{script}"],
+        ["bash", "-c", script],
+        cwd=directory,
         env={**environment, "PATH": path, "PYTHONPATH": str(ROOT), "GIT_CONFIG_NOSYSTEM": "1", "TRIES": str(programs)},
         capture_output=True,
         text=True,
@@ -76,7 +77,7 @@ def _script(number: int, block: Block) -> str:
     expect = """expect() { [ "$1" = "$2" ] || { echo "block $3: exit $2, and not $1" >&2; exit 99; }; }"""
     body = "\n".join(lines)
     return (
-        f"{expect}\nexec 3>&1\nexec >$TRIES/printed.{number} 2>&1\n"
+        f"set -o pipefail\n{expect}\nexec 3>&1\nexec >$TRIES/printed.{number} 2>&1\n"
         f"trap 'cat $TRIES/printed.{number} >&3' EXIT\n{body}\ntrap - EXIT\nexec >&3 2>&3\n"
     )
 

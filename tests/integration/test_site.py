@@ -21,7 +21,7 @@ pytestmark = pytest.mark.integration
 QUESTIONS = tomllib.loads((ROOT / "tests/integration/site_questions.toml").read_text())["question"]
 #: Bytes of all files together.
 LIMIT = 5_000_000
-SOME_PAGES = ("index", "tutorial/first-guest", "how-to/run-commands", "reference/command-line", "explanation/concepts")
+SOME_PAGES = ("index", "tutorial/first-guest", "how-to/run-commands", "reference/command-line", "search")
 
 
 @pytest.fixture(scope="module")
@@ -81,6 +81,12 @@ def test_nobody_is_asked_and_nothing_is_wider_than_the_window(site: Path, window
     assert not window.complaints()
 
 
+def test_no_directory_is_taken_for_an_older_site(tmp_path: Path) -> None:
+    (tmp_path / "kept").touch()
+    refused = subprocess.run([sys.executable, "-m", "tools.site", tmp_path], cwd=ROOT, capture_output=True, check=False)
+    assert (refused.returncode, (tmp_path / "kept").exists()) == (2, True)
+
+
 def test_it_is_light_or_dark_as_the_reader_prefers(site: Path, window: Browser) -> None:
     colours = []
     schemes: tuple[Literal["light", "dark"], ...] = ("light", "dark")
@@ -95,7 +101,7 @@ def found(site: Path, window: Browser, text: str) -> Sequence[str]:
     """The pages that the search box's answer has, in its order."""
     window.go(f"file://{site}/search.html?q={quote(text)}")
     hits = "return [...document.querySelectorAll('ul.search > li > a')].map(link => link.href)"
-    until(lambda: bool(window.run(hits)))
+    until(lambda: "Search finished" in window.run("return document.querySelector('#search-results').innerText"))
     names = [url.removeprefix(f"file://{site}/").partition(".html")[0] for url in window.run(hits)]
     return [*dict.fromkeys(names)]
 

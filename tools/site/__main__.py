@@ -38,7 +38,7 @@ def generators(junit: Sequence[Path], report: Path | None) -> Mapping[str, Calla
 def write_sources(directory: Path, junit: Sequence[Path] = (), report: Path | None = None) -> None:
     """Write all pages in Markdown, the generated ones among them."""
     made = generators(junit, report)
-    for path in (each for each in tracked() if each.parts[0] == "docs"):
+    for path in (each for each in tracked() if each.parts[0] == "docs" and not (ROOT / each).is_symlink()):
         target = directory / path.relative_to("docs")
         target.parent.mkdir(parents=True, exist_ok=True)
         if path.suffix == ".md":
@@ -90,7 +90,10 @@ def main() -> None:
     parser.add_argument("--bench", type=Path, metavar="REPORT", help="report.json of `python -m bench report`")
     parser.add_argument("out", type=Path, nargs="?", default=ROOT / "build/site")
     arguments = parser.parse_args()
-    shutil.rmtree(arguments.out, ignore_errors=True)
+    if arguments.out.exists():
+        if not (arguments.out / ".buildinfo").is_file():
+            parser.error(f"{arguments.out} is there, and is not a site that was built")
+        shutil.rmtree(arguments.out)
     with tempfile.TemporaryDirectory() as directory:
         write_sources(Path(directory), arguments.junit, arguments.bench)
         sphinx = [sys.executable, "-m", "sphinx", "-b", "html", "-q", "-W", "--keep-going", "-j", "auto"]

@@ -31,11 +31,7 @@
     return found;
   };
 
-  /* `--memory` is an option, and not a word to leave out. */
-  const parse = Search._parseQuery;
-  Search._parseQuery = (query) => parse(query.replace(/(^|\s)-+(?=\w)/g, "$1"));
-
-  Search.performTermsSearch = (words, excluded) => {
+  Search.performTermsSearch = (words) => {
     const index = Search._index;
     const length = lengths(index);
     const average = length.reduce((sum, each) => sum + each, 0) / length.length;
@@ -51,7 +47,6 @@
         scores.set(page, (scores.get(page) ?? 0) + (rarity * weight * (SATURATION + 1)) / (weight + norm));
       }
     }
-    for (const word of excluded) for (const page of [...member(index.terms, word), ...member(index.titleterms, word)]) scores.delete(page);
     return [...scores].map(([page, found]) => {
       const score = found * kind(index.docnames[page]);
       const section = sections.get(page);
