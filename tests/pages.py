@@ -22,18 +22,18 @@ _NOT_RUN: Final = ("apt-get", "pipx", "sudo")
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """What is typed: sh or Python, and what is printed then, or None."""
+    """What is typed: sh or Python, and what is printed then, if the page shows it."""
 
     language: str
     text: str
-    printed: str | None
+    printed: str
 
 
 def blocks(page: str) -> Iterator[Block]:
     """Find the blocks of a page that are run."""
     for indent, language, text, printed in _BLOCK.findall(page):
         if language in {"sh", "python"}:
-            yield Block(language, re.sub(rf"(?m)^{indent}", "", text), printed or None)
+            yield Block(language, re.sub(rf"(?m)^{indent}", "", text), printed)
 
 
 def run_page(page: str, directory: Path, environment: Mapping[str, str]) -> None:
@@ -73,7 +73,7 @@ def _script(number: int, block: Block) -> str:
     """Return a block as a script whose output goes to a file, and which ends the shell at an unexpected status."""
     if block.language == "python":
         block = Block("sh", f"python3 - <<'END_OF_PYTHON'\n{block.text}END_OF_PYTHON\n", block.printed)
-    lines = [f"{command}\nexpect {_expected(command)} $? {number}" for command in _commands(block.text)]
+    lines = [f"{command}\nexpect {expected_exit(command)} $? {number}" for command in _commands(block.text)]
     expect = """expect() { [ "$1" = "$2" ] || { echo "block $3: exit $2, and not $1" >&2; exit 99; }; }"""
     body = "\n".join(lines)
     return (
@@ -95,7 +95,8 @@ def _commands(text: str) -> Iterator[str]:
     assert not held, f"not a whole command: {held}"
 
 
-def _expected(command: str) -> int:
+def expected_exit(command: str) -> int:
+    """Return the exit status that a remark behind a command says, or 0."""
     remark = re.search(r"(?m)^.*  # exit (\d+)", command)
     return int(remark[1]) if remark else 0
 

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shutil
+import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -92,6 +93,13 @@ def python_world(world: World, tmp_path_factory: pytest.TempPathFactory) -> Worl
 def python_user(python_world: World, tmp_path: Path) -> World:
     """A copy of that which a test may change."""
     return python_world.copy(tmp_path / "home")
+
+
+@pytest.fixture
+def checkout(world: World, tmp_path: Path) -> Path:
+    """A clone of this repository that a newcomer may write into."""
+    subprocess.run(["cp", "-a", world.tree, tmp_path / "mvmnix"], check=True)
+    return tmp_path / "mvmnix"
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """Each tutorial and each page of how-to does what it says when it is typed, in a clone, as a plain user."""
 
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -18,11 +17,10 @@ ELSEWHERE = {"use-oci-images": "tests/builds/test_oci.py"}
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if page.stem not in ELSEWHERE], ids=lambda path: path.stem)
-def test_a_page_does_what_it_says(python_user: World, tmp_path: Path, page: Path) -> None:
-    subprocess.run(["cp", "-a", python_user.tree, tmp_path / "mvmnix"], check=True)
+def test_a_page_does_what_it_says(python_user: World, checkout: Path, tmp_path: Path, page: Path) -> None:
     copy_cache(python_user, tmp_path / "cache")
     environment = {**python_user.home.environment, "XDG_CACHE_HOME": str(tmp_path / "cache")}
-    run_page(page.read_text(), tmp_path / "mvmnix", environment)
+    run_page(page.read_text(), checkout, environment)
 
 
 def test_the_others_are_typed_elsewhere() -> None:

@@ -328,7 +328,8 @@ def test_every_reason_code_is_documented_and_provoked() -> None:
     tests = "".join(
         text(path) for path in PYTHON if path.parts[0] == "tests" and path != Path("tests/unit/test_house.py")
     )
-    undocumented = [code for code in ReasonCode if f"reference/reason-codes/{code}.md" not in reason_codes.pages()]
+    pages = reason_codes.pages()
+    undocumented = [code for code in ReasonCode if f"reference/reason-codes/{code}.md" not in pages]
     unprovoked = [code for code in ReasonCode if not re.search(rf"Code\.{code.name}\b|[\"'\[]{code}[\"'\]]", tests)]
     assert (undocumented, unprovoked) == ([], [])
 

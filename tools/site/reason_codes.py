@@ -7,9 +7,6 @@ from typing import Final
 from mvmnix.refusals.catalogue import Explanation, explanations
 
 _PAGE: Final = """\
----
-orphan: true
----
 # `{code}`
 
 Since {since} · about {group} · [all codes](../reason-codes.md) · `mvm explain {code}`

@@ -4,12 +4,11 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from mvmnix.formats import schemas
-from mvmnix.formats.schemas import NAMES
 
 
 def text() -> str:
     """Return a section for each document, in Markdown."""
-    return "\n".join(map(_section, NAMES))
+    return "\n".join(map(_section, schemas.NAMES))
 
 
 def _section(name: str) -> str:

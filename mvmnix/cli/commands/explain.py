@@ -13,7 +13,9 @@ from mvmnix.errors import ReasonCode, UsageError
 from mvmnix.refusals.catalogue import explanations
 from mvmnix.suggestion import did_you_mean
 
-_WRAPPER: Final = textwrap.TextWrapper(76, break_long_words=False, break_on_hyphens=False)
+_WRAPPER: Final = textwrap.TextWrapper(
+    78, initial_indent="  ", subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
+)
 _LINK: Final = re.compile(r"\[([^\]]+)\]\(([^)\s]+)\)")
 
 
@@ -36,7 +38,7 @@ def explain(code: str | None, *, as_json: bool) -> None:
     click.echo(f"{found.code}\n\n  Since {found.since}; about {found.group}.\n")
     for title, text in (("Refused because", found.meaning), ("Why", found.why), ("What to do", found.remedy)):
         click.echo(f"{title}:")
-        click.echo(textwrap.indent(_WRAPPER.fill(_without_links(text)), "  "))
+        click.echo(_WRAPPER.fill(_without_links(text)))
         click.echo()
     click.echo("Example:")
     for line in found.example.splitlines():
@@ -55,10 +57,8 @@ def _read(code: str) -> ReasonCode:
 
 
 def _without_links(text: str) -> str:
-    """Return a text with the paths of documents in place of links to them."""
-    return _LINK.sub(
-        lambda found: f"docs/{found[2]}" if found[2].startswith(found[1]) else f"{found[1]} (docs/{found[2]})", text
-    )
+    """Return a text with the paths of documents behind what links to them."""
+    return _LINK.sub(r"\1 (docs/\2)", text)
 
 
 def _list(*, as_json: bool) -> None:

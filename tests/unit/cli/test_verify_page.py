@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from mvmnix.model import FlakeRef
+from tests.pages import expected_exit
 from tests.repository import ROOT
 from tests.unit.cli.releases import KEY, OTHER, policy, provenance, release, signed
 from tests.unit.cli.station import Said, Station
@@ -98,9 +99,8 @@ def test_there_are_examples() -> None:
 def check(station: Station, typed: list[str], shown: list[str]) -> None:
     printed = ""
     for line in typed:
-        expected = re.search(r"# exit (\d+)$", line)
         said = run(station, line)
-        assert said.code == (int(expected[1]) if expected else 0), f"{line}\n{said.err}"
+        assert said.code == expected_exit(line), f"{line}\n{said.err}"
         printed += said.out + said.err
     for line in shown:
         pattern = ".*".join(map(re.escape, line.split("…")))
