@@ -14,6 +14,7 @@ import pytest
 from mvmnix import __version__, errors
 from mvmnix.cli.main import cli
 from mvmnix.errors import MvmnixError
+from tests.pages import blocks
 from tests.repository import ROOT, tracked
 
 README = (ROOT / "README.md").read_text()
@@ -155,6 +156,19 @@ def test_messages_that_are_explained_are_mvms() -> None:
     assert not [
         words for words in messages if not any(" ".join(words[at : at + 3]) in said for at in range(len(words) - 2))
     ]
+
+
+#: This page shows messages, and the test above reads them.
+MESSAGES = ROOT / "docs/how-to/troubleshoot.md"
+
+
+@pytest.mark.parametrize(
+    "path", [path for path in DOCUMENTS if path.parent.name in {"tutorial", "how-to"} and path != MESSAGES], ids=name
+)
+def test_output_that_is_shown_is_compared(path: Path) -> None:
+    """A block of text that stands elsewhere than right behind its command would be held against nothing."""
+    page = path.read_text()
+    assert len(re.findall(r"(?m)^ *```text$", page)) == sum(bool(block.printed) for block in blocks(page))
 
 
 def test_every_document_is_in_the_index() -> None:
