@@ -1,7 +1,7 @@
 """The nouns that every room shares: store paths, flake references, artifacts and images; no I/O."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import ClassVar, Self, override
@@ -47,6 +47,10 @@ def store_name(text: str) -> str:
     return re.sub(r"[^0-9a-zA-Z+\-._?=]", "_", text).lstrip(".")
 
 
+def _with_references(kind: str, references: "Iterable[StorePath]") -> str:
+    return ":".join((kind, *sorted(map(str, references))))
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class StorePath:
     """A path in /nix/store: 32 characters of hash and a name."""
@@ -69,13 +73,27 @@ class StorePath:
     @classmethod
     def flat(cls, name: str, digest: Digest) -> Self:
         """Where a fixed output goes that is hashed as a plain file (Nix manual, "Store Path Specification")."""
-        inner = Digest.of(f"fixed:out:sha256:{digest.hex}:".encode())
-        return cls._make("output:out", inner, name)
+        return cls.fixed(name, "sha256", digest.hex)
 
     @classmethod
-    def recursive(cls, name: str, nar_hash: Digest) -> Self:
-        """Where a source or fixed output goes that is hashed as a NAR, without references."""
-        return cls._make("source", nar_hash, name)
+    def fixed(cls, name: str, algorithm: str, digest: str) -> Self:
+        """Where a fixed output goes by another method or algorithm, such as `r:sha512`, with its digits."""
+        return cls._make("output:out", Digest.of(f"fixed:out:{algorithm}:{digest}:".encode()), name)
+
+    @classmethod
+    def recursive(cls, name: str, nar_hash: Digest, references: "Iterable[StorePath]" = ()) -> Self:
+        """Where a source or fixed output goes that is hashed as a NAR; a fixed output has no references."""
+        return cls._make(_with_references("source", references), nar_hash, name)
+
+    @classmethod
+    def text(cls, name: str, digest: Digest, references: "Iterable[StorePath]" = ()) -> Self:
+        """Where a file goes that evaluation wrote, such as a derivation."""
+        return cls._make(_with_references("text", references), digest, name)
+
+    @classmethod
+    def output(cls, name: str, output: str, derivation: Digest) -> Self:
+        """Where an output goes that is addressed by what it is made from: by its derivation's digest modulo inputs."""
+        return cls._make(f"output:{output}", derivation, name if output == "out" else f"{name}-{output}")
 
     @classmethod
     def _make(cls, kind: str, inner: Digest, name: str) -> Self:

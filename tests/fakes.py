@@ -2,14 +2,12 @@
 
 import hashlib
 import io
-import json
 import subprocess
 import tarfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from mvmnix.builder.nix import nix_commands
 from mvmnix.builder.session.cache import Connection
@@ -21,10 +19,10 @@ from mvmnix.formats import nar
 from mvmnix.formats.lock import LockedNode
 from mvmnix.model import Artifact, HashMode, Source, StorePath
 from mvmnix.system.store import Store
+from tests.derivations import Derivations, exported, guest, output_of
 from tests.unit.provenance.world import World
 
 DERIVATION = StorePath("0" * 32, "guest-hello.drv")
-OUTPUT = StorePath("1" * 32, "guest-hello")
 ORDER = ("kernel", "initrd", "rootfs", "manifest.json")
 
 
@@ -104,41 +102,6 @@ def artifacts_of(world: World) -> tuple[Artifact, ...]:
     return tuple(Artifact(name, Digest.of(data), len(data)) for name, data in files_of(world).items())
 
 
-def shown(*sources: Source, **changes: Any) -> bytes:
-    """What `nix derivation show --recursive` (2.26) prints for an image of these sources; each may be changed."""
-    derivations: dict[str, Any] = {
-        str(DERIVATION): {
-            "args": ["-e"],
-            "builder": "/bin/sh",
-            "env": {"name": "guest-hello", "out": str(OUTPUT)},
-            "inputDrvs": {f"/nix/store/{'2' * 32}-{it.name}.drv": {"outputs": ["out"]} for it in sources},
-            "inputSrcs": [],
-            "name": "guest-hello",
-            "outputs": {"out": {"path": str(OUTPUT)}},
-            "system": "x86_64-linux",
-        }
-    }
-    for source in sources:
-        promise = {
-            "hash": source.digest.hex,
-            "hashAlgo": "sha256",
-            "method": str(source.mode),
-            "path": str(source.store_path),
-        }
-        made = {
-            "args": [],
-            "builder": "builtin:pin",
-            "env": {"name": source.name, "urls": source.uri, "out": str(source.store_path)},
-            "inputDrvs": {},
-            "inputSrcs": [],
-            "name": source.name,
-            "outputs": {"out": promise},
-            "system": "x86_64-linux",
-        }
-        derivations[f"/nix/store/{'2' * 32}-{source.name}.drv"] = made | changes
-    return json.dumps(derivations).encode()
-
-
 @dataclass
 class Progress:
     """Remembers what it was told."""
@@ -176,7 +139,7 @@ class FakeBuilder:
     """A builder VM without a VM: knows the calls of nix_commands.py, and asks the host's cache as Nix would.
 
     `tree` is the root tree that it is asked to bring in; `wants` what evaluation asks for besides; `sources` what the
-    build needs. `fails` maps a call's name (version, realise, eval, show, build, tar) to its last words.
+    build needs. `fails` maps a call's name (version, realise, eval, closure, build, tar) to its last words.
     """
 
     tree: StorePath
@@ -222,7 +185,7 @@ class FakeBuilder:
             "--realise",
             "builtins.attrNames",
             "eval",
-            "show",
+            "closure",
             "build",
             "--create",
             "derivations",
@@ -234,7 +197,7 @@ class FakeBuilder:
             "--realise": ("realise", self._realise),
             "builtins.attrNames": ("attributes", lambda _: b"[]"),
             "eval": ("eval", self._evaluate),
-            "show": ("show", lambda _: shown(*self.sources)),
+            "closure": ("closure", lambda _: exported(self.guest[1])),
             "derivations": ("derivations", lambda _: b""),
             "sh": ("pressure", lambda _: b""),
             "build": ("build", self._build),
@@ -250,12 +213,23 @@ class FakeBuilder:
     def _evaluate(self, _argv: Sequence[str]) -> bytes:
         for path in self.wants:
             self._substitute(path)
-        return str(DERIVATION).encode()
+        return str(self.guest[0]).encode()
+
+    @property
+    def guest(self) -> tuple[StorePath, Derivations]:
+        """The derivation that evaluation gives, and with it all that it is made from."""
+        return guest(*self.sources)
+
+    @property
+    def output(self) -> StorePath:
+        """What is built."""
+        path, derivations = self.guest
+        return output_of(derivations, path)
 
     def _build(self, _argv: Sequence[str]) -> bytes:
         for source in self.sources:
             self._substitute(source.store_path)
-        return str(OUTPUT).encode() + b"\n"
+        return str(self.output).encode() + b"\n"
 
     def _substitute(self, path: StorePath) -> None:
         """As Nix does it: a narinfo, then the archive, hashed."""
@@ -339,7 +313,7 @@ CALLS = (
     nix_commands.version,
     nix_commands.fetch_tree,
     nix_commands.evaluate,
-    nix_commands.show_derivations,
+    nix_commands.export_closure,
     nix_commands.build,
     nix_commands.archive,
 )

@@ -17,13 +17,14 @@ from mvmnix.builder.flakes.flake_source import FlakeSource
 from mvmnix.builder.nix import nix_commands
 from mvmnix.builder.nix.host_nix import HostNix
 from mvmnix.builder.nix.host_store import add_to_nix
-from mvmnix.builder.session import graph
 from mvmnix.builder.session.build import BuildRecord
+from mvmnix.builder.session.closure import Closure, read_closure
 from mvmnix.builder.session.exec import Progress
 from mvmnix.builder.session.import_outputs import OUTPUTS, OutputImport
 from mvmnix.builder.session.session import BuildInputs
 from mvmnix.errors import MvmnixError
 from mvmnix.formats import strict
+from mvmnix.formats.derivation import SUFFIX
 from mvmnix.model import HashMode, Image, Source, StorePath
 from mvmnix.system.store import Store
 
@@ -60,7 +61,7 @@ class Bootstrap:
         derivation = _derivation(
             self._host.run(nix_commands.host_evaluate(self._host.nix, flake.store_path, flake.nar, bootstrap.ATTRIBUTE))
         )
-        found = graph.parse_graph(self._host.run(nix_commands.host_show(self._host.nix, derivation)))
+        found = closure_on_host(self._host, derivation)
         self._progress.step("fetching sources")
         self._fetch(found.sources)
         add_to_nix(self._host, found.sources, self._store)
@@ -101,6 +102,13 @@ class Bootstrap:
                         incoming.write(chunk)
                 incoming.close()
             return imported.settle()
+
+
+def closure_on_host(host: HostNix, derivation: StorePath) -> Closure:
+    """Return a derivation of the host's store, and all that it is made from. Raises ProcessError, RefusedError."""
+    named = host.run(nix_commands.host_requisites(host.nix_store, derivation)).decode().split()
+    derivations = [StorePath.parse(path) for path in named if path.endswith(SUFFIX)]
+    return read_closure(host.run(nix_commands.host_export(host.nix_store, derivations)), [derivation])
 
 
 def _derivation(said: bytes) -> StorePath:

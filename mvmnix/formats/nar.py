@@ -74,7 +74,7 @@ type Tree = Node
 
 def nar_of_tree(tree: Tree) -> Iterator[bytes]:
     """The archive of a tree, in chunks. Raises MvmnixError when a file's bytes are not as many as its size says."""
-    yield _string(b"nix-archive-1")
+    yield _MAGIC
     yield from _node(tree)
 
 
@@ -125,8 +125,8 @@ def tree_of_nar(archive: bytes) -> Tree:
     >>> tree_of_nar(b"".join(nar_of_tree(Dir({b"a": Symlink(b"b")})))) == Dir({b"a": Symlink(b"b")})
     True
     """
-    reader = _Reader(archive)
-    reader.expect(_string(b"nix-archive-1"))
+    reader = Reader(archive)
+    reader.expect(_MAGIC)
     tree = reader.node(0)
     reader.expect_end()
     return tree
@@ -145,6 +145,7 @@ def _strings(*parts: bytes) -> bytes:
     return b"".join(map(_string, parts))
 
 
+_MAGIC = _string(b"nix-archive-1")
 _FILE = _strings(b"(", b"type", b"regular", b"contents")
 _EXECUTABLE = _strings(b"(", b"type", b"regular", b"executable", b"", b"contents")
 _SYMLINK = _strings(b"(", b"type", b"symlink", b"target")
@@ -190,31 +191,35 @@ def _changed(file: File, kind: str) -> MvmnixError:
     )
 
 
-class _Reader:
-    """Reads the grammar from its beginning, one token after the other."""
+class Reader:
+    """Reads an archive, or what else is written as one, from its beginning, one token after the other.
+
+    All methods raise MalformedError where something else follows than they read.
+    """
 
     def __init__(self, data: bytes) -> None:
         self._data = data
         self._at = 0
 
     def node(self, depth: int) -> Node:
+        """Read a node of an archive, at this depth in it."""
         if depth > _MAX_DEPTH:
             raise MalformedError(f"it is nested deeper than {_MAX_DEPTH} directories")
         executable = self._took(_EXECUTABLE)
         if executable or self._took(_FILE):
-            return self._closed(File.of(self._string(), executable=executable))
+            return self._closed(File.of(self.string(), executable=executable))
         if self._took(_DIRECTORY):
             return Dir(dict(self._entries(depth)))
         self.expect(_SYMLINK)
         try:
-            return self._closed(Symlink(self._string()))
+            return self._closed(Symlink(self.string()))
         except ValueError as error:
             raise MalformedError(str(error)) from error
 
     def _entries(self, depth: int) -> Iterator[tuple[bytes, Node]]:
         last = b""
         while self._took(_ENTRY):
-            name = self._string()
+            name = self.string()
             if name <= last or name in {b".", b".."} or b"/" in name or b"\0" in name:
                 raise MalformedError(f"a directory has the entry {name!r} after {last!r}")
             last = name
@@ -226,13 +231,26 @@ class _Reader:
         self.expect(_CLOSE)
         return node
 
+    def plain_file(self) -> bytes:
+        """Read an archive that is a file which isn't executable."""
+        self.expect(_MAGIC + _FILE)
+        return self._closed(self.string())
+
+    def number(self) -> int:
+        """Read a number: 64 bits, little-endian."""
+        begin = self._at
+        self._at += 8
+        if self._at > len(self._data):
+            raise MalformedError(f"it is cut off in the number at byte {begin}")
+        return int.from_bytes(self._data[begin : self._at], "little")
+
     def expect(self, token: bytes) -> None:
-        """Raises MalformedError where another one follows."""
+        """Read this token."""
         if not self._took(token):
             raise MalformedError(f"it is not an archive at byte {self._at}")
 
     def expect_end(self) -> None:
-        """Raises MalformedError where it goes on."""
+        """Read the end."""
         if self._at != len(self._data):
             raise MalformedError(f"something follows its end at byte {self._at}")
 
@@ -241,11 +259,12 @@ class _Reader:
         self._at += len(token) if found else 0
         return found
 
-    def _string(self) -> bytes:
+    def string(self) -> bytes:
+        """Read a text: its length, its bytes, and zeros up to a multiple of 8."""
         begin = self._at + 8
-        end = begin + int.from_bytes(self._data[self._at : begin], "little")
+        end = begin + self.number()
         if end > len(self._data):
-            raise MalformedError(f"it is cut off in the string at byte {self._at}")
+            raise MalformedError(f"it is cut off in the string at byte {begin - 8}")
         self._at = end
         self.expect(_padding(end - begin))
         return self._data[begin:end]

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from mvmnix.builder.host_build import closure_on_host
 from mvmnix.builder.nix import nix_commands
 from mvmnix.builder.nix.host_nix import HostNix
 from mvmnix.builder.nix.host_store import add_to_nix
-from mvmnix.builder.session import graph
 from mvmnix.digest import Digest
 from mvmnix.errors import MvmnixError, UsageError
 from mvmnix.errors import ReasonCode as Code
@@ -58,13 +58,13 @@ def derivation(world: World) -> StorePath:
 
 
 def test_what_came_in_is_what_the_provenance_lists(world: World, derivation: StorePath) -> None:
-    """In both directions: of the derivation's graph, what was kept, and the fixed outputs that are left to ask for."""
+    """In both directions: of its closure, what was kept, and the fixed outputs that are left to ask for."""
     claim = claim_of(world.hello / "provenance.sigstore.json")
     assert (claim.builder_id, claim.derivation) == (MICROVM, derivation)
-    found = graph.parse_graph(on_the_host(world, "derivation", "show", "--recursive", str(derivation)))
+    found = closure_on_host(host_of(world), derivation)
     kept = {part.path for part in claim.kept}
     assert kept
-    assert kept <= {path for it in found.derivations.values() for path in it.outputs}
+    assert kept <= {made for it in found.derivations.values() for made in it.paths}
     needed = found.needed(derivation, have=kept)
     assert set(claim.sources) == set(needed)
     assert len(claim.sources) == len(needed)
@@ -99,7 +99,7 @@ def test_the_builder_vm_has_no_network_and_its_image_is_named(world: World) -> N
 
 
 def test_the_host_builds_the_same_bits(world: World, derivation: StorePath) -> None:
-    needed = graph.parse_graph(on_the_host(world, "derivation", "show", "--recursive", str(derivation))).sources
+    needed = closure_on_host(host_of(world), derivation).sources
     with Directory.open(f"{world.home.environment['XDG_CACHE_HOME']}/mvmnix/sources") as sources:
         add_to_nix(host_of(world), needed, Store(sources))
     built = json.loads(on_the_host(world, "build", "--no-link", "--json", f"{derivation}^out"))

@@ -123,8 +123,8 @@ NIX: Final[Mapping[str, tuple[Builder, ...]]] = {
     ),
     "read_inputs": (lambda text: nix_commands.read_inputs(question(TREE, NAR, text)),),
     "check_lock": (lambda text: nix_commands.check_lock(nix_commands.flake_url(path(text), NAR, text)),),
-    "show_derivations": (lambda text: nix_commands.show_derivations([path("a"), path(text)]),),
-    "show_these": (lambda text: nix_commands.show_these([path(text), path("a")]),),
+    "export_closure": (lambda text: nix_commands.export_closure([path("a"), path(text)]),),
+    "export_these": (lambda text: nix_commands.export_these([path(text), path("a")]),),
     "list_attributes": (lambda text: nix_commands.list_attributes(nix_commands.flake_url(TREE, NAR, text)),),
     "evaluate_parts": (lambda text: nix_commands.evaluate_parts(nix_commands.flake_url(TREE, NAR, text)),),
     "describe": (lambda text: nix_commands.describe([path(text)]),),
@@ -140,7 +140,8 @@ NIX: Final[Mapping[str, tuple[Builder, ...]]] = {
         lambda text: nix_commands.host_evaluate("/nix", TREE, NAR, text),
         lambda text: nix_commands.host_evaluate("/nix", path(text), NAR, "a"),
     ),
-    "host_show": (lambda text: nix_commands.host_show("/nix", path(text)),),
+    "host_requisites": (lambda text: nix_commands.host_requisites("/nix-store", path(text)),),
+    "host_export": (lambda text: nix_commands.host_export("/nix-store", [path("a"), path(text)]),),
     "host_build": (lambda text: nix_commands.host_build("/nix", path(text)),),
 }
 #: Of these the varying words stand elsewhere: behind a constant script's name, and behind a directory of ours.

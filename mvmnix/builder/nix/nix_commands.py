@@ -121,14 +121,17 @@ def check_lock(url: FlakeUrl) -> tuple[str, ...]:
     return (*_NIX, "flake", "metadata", "--json", *_PURE, "--", url)
 
 
-def show_derivations(derivations: Iterable[StorePath]) -> tuple[str, ...]:
-    """In the guest: the whole graphs of these derivations as JSON."""
-    return (*_NIX, "derivation", "show", "--recursive", "--", *map(str, derivations))
+def export_closure(derivations: Iterable[StorePath]) -> tuple[str, ...]:
+    """In the guest: these derivations and all that they are made from, for formats/nix_export.py."""
+    closure = r'/usr/bin/nix-store --query --requisites "$@" | grep "\.drv$"'
+    # a store path may have a question mark, which a shell would look for files with
+    script = f"set -f; exec /usr/bin/nix-store --export -- $({closure})"
+    return ("/bin/busybox", "sh", "-c", script, "closure", "--", *map(str, derivations))
 
 
-def show_these(derivations: Iterable[StorePath]) -> tuple[str, ...]:
-    """In the guest: these derivations and no others as JSON."""
-    return (*_NIX, "derivation", "show", "--", *map(str, derivations))
+def export_these(derivations: Iterable[StorePath]) -> tuple[str, ...]:
+    """In the guest: these derivations and no others, for formats/nix_export.py."""
+    return ("/usr/bin/nix-store", "--export", "--", *map(str, derivations))
 
 
 def derivations_with(hashes: Iterable[str]) -> tuple[str, ...]:
@@ -233,9 +236,14 @@ def host_evaluate(nix: str, tree: StorePath, nar: Digest, attribute: str) -> tup
     return _on_host(nix, "eval", "--raw", *_WITHOUT_IMPORTS, "--", _package(flake_url(tree, nar, ""), attribute))
 
 
-def host_show(nix: str, derivation: StorePath) -> tuple[str, ...]:
-    """On the host: the whole graph of a derivation as JSON."""
-    return _on_host(nix, "derivation", "show", "--recursive", "--", str(derivation))
+def host_requisites(nix_store: str, derivation: StorePath) -> tuple[str, ...]:
+    """On the host: a derivation and all that it refers to, however far; prints their paths."""
+    return (nix_store, *_ON_HOST, "--query", "--requisites", "--", str(derivation))
+
+
+def host_export(nix_store: str, derivations: Iterable[StorePath]) -> tuple[str, ...]:
+    """On the host: these derivations and no others, for formats/nix_export.py."""
+    return (nix_store, *_ON_HOST, "--export", "--", *map(str, derivations))
 
 
 def host_build(nix: str, derivation: StorePath) -> tuple[str, ...]:

@@ -4,12 +4,13 @@
 2. The VM evaluates it, purely, to a derivation. A locked tree is brought when it is asked for, by the lock's hash.
    Where the policy allows it, evaluation builds what it imports: its fixed outputs are found through their derivations,
    and it is evaluated again with them, a bounded number of times.
-3. The derivation's graph tells which fixed outputs may be asked for, and which of mvm's own parts it is made of.
+3. The derivation's closure tells which fixed outputs may be asked for, and which of mvm's own parts it is made of.
 4. The VM builds, and asks. What it was given is the list of what came in.
 5. The output comes back as a bounded archive and is hashed, parsed and its verity root recomputed here
    (import_outputs.py).
 """
 
+import itertools
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -17,7 +18,7 @@ from typing import Final
 
 from mvmnix.builder.flakes.build_request import BuildRequest
 from mvmnix.builder.nix import nix_commands
-from mvmnix.builder.session import build_errors, graph
+from mvmnix.builder.session import build_errors, closure
 from mvmnix.builder.session.exec import BuilderMachine, Progress, Tail, one_path, stream_command
 from mvmnix.builder.session.import_outputs import OUTPUTS, OutputImport
 from mvmnix.builder.session.session import BuildInputs, Session
@@ -95,14 +96,12 @@ class Build:
         version = nix_commands.read_version(session.ask(machine, nix_commands.version()))
         session.progress.step("evaluating")
         derivation = self._evaluate(machine)
-        self._know(
-            graph.parse_graph(session.ask(machine, nix_commands.show_derivations([derivation]), limit=graph.LIMIT)),
-            derivation,
-        )
+        found = session.closure(machine, [derivation])
+        self._know(found, derivation)
         session.progress.step("building")
-        output = one_path(session.ask(machine, nix_commands.build([derivation], jobs=jobs)))
+        session.ask(machine, nix_commands.build([derivation], jobs=jobs))
         session.progress.step("receiving")
-        image = self._receive(machine, output)
+        image = self._receive(machine, found.output(derivation))
         return BuildRecord(
             request=session.request,
             image=image,
@@ -149,7 +148,7 @@ class Build:
         while names := sorted(ledger.missed - self._looked_for)[: nix_commands.MOST_NAMES]:
             self._looked_for.update(names)
             if new := self._missed(machine, names):
-                graph.check_adaptive(new)
+                closure.check_adaptive(new)
                 self._session.finder.know(new)
                 ledger.forget_misses(source.store_path.hash for source in new)
                 return True
@@ -158,19 +157,21 @@ class Build:
     def _missed(self, machine: BuilderMachine, names: Sequence[str]) -> list[Source]:
         """Those fixed outputs among the paths with these hashes that a derivation in the VM makes."""
         session, found = self._session, list[Source]()
-        said = session.ask(machine, nix_commands.derivations_with(names), limit=graph.LIMIT)
-        paths = sorted({one_path(line) for line in said.split()})[: graph.MAX_DERIVATIONS]
+        said = session.ask(machine, nix_commands.derivations_with(names), limit=closure.LIMIT)
+        paths = sorted({one_path(line) for line in said.split()})[: closure.MAX_DERIVATIONS]
         for start in range(0, len(paths), nix_commands.MOST_NAMES):
-            some = nix_commands.show_these(paths[start : start + nix_commands.MOST_NAMES])
-            shown = graph.parse_graph(session.ask(machine, some, limit=graph.LIMIT))
-            found += [source for source in shown.sources if source.store_path.hash in names]
+            some = nix_commands.export_these(paths[start : start + nix_commands.MOST_NAMES])
+            made = closure.read_derivations(session.ask(machine, some, limit=closure.LIMIT))
+            outputs = filter(None, itertools.starmap(closure.fixed_output, made.items()))
+            found += [source for source in closure.sources_of(outputs) if source.store_path.hash in names]
         return found
 
-    def _know(self, found: graph.Graph, derivation: StorePath) -> None:
-        """Let the graph's fixed outputs be asked for; those that will be are fetched at once, many side by side."""
+    def _know(self, found: closure.Closure, derivation: StorePath) -> None:
+        """Let the closure's fixed outputs be asked for; those that will be are fetched at once, many side by side."""
         session = self._session
-        if self._lacks(found.derivations):
-            raise PartsWantedError(tuple(found.derivations))
+        names = tuple(map(str, found.derivations))
+        if self._lacks(names):
+            raise PartsWantedError(names)
         if session.fetchers.caches is None:  # a cache may have what they are for
             needed = found.needed(derivation, have=self._parts)
             session.progress.step("fetching sources")

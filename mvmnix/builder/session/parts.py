@@ -16,7 +16,7 @@ from typing import Final, cast
 
 from mvmnix.builder.flakes.build_request import BuildRequest
 from mvmnix.builder.nix import nix_commands
-from mvmnix.builder.session import build_errors, graph
+from mvmnix.builder.session import build_errors
 from mvmnix.builder.session.exec import BuilderMachine, CommandResult, Progress, Tail, stream_command
 from mvmnix.builder.session.session import BuildInputs, Session
 from mvmnix.builder.session.substituter import SourceFetchers
@@ -71,7 +71,9 @@ class PartsBuild:
     def _build(self, machine: BuilderMachine, chosen: dict[str, StorePath], jobs: int) -> tuple[Part, ...]:
         session = self._session
         derivations = [StorePath.parse(name) for name in sorted(chosen)]
-        found = graph.parse_graph(session.ask(machine, nix_commands.show_derivations(derivations), limit=graph.LIMIT))
+        found = session.closure(machine, derivations)
+        if any(found.output(it) != chosen[str(it)] for it in derivations):
+            raise _malformed("a part has another path than its derivation makes")
         needed = {source for one in derivations for source in found.needed(one, have=())}
         session.progress.step("fetching sources of the parts")
         session.fetchers.sources(tuple(sorted(needed)))

@@ -7,6 +7,7 @@ from mvmnix.builder.flakes.build_request import BuildRequest
 from mvmnix.builder.nix import nix_commands
 from mvmnix.builder.session import build_errors
 from mvmnix.builder.session.cache import Connection
+from mvmnix.builder.session.closure import LIMIT, Closure, read_closure
 from mvmnix.builder.session.exec import KEPT_OUTPUT, BuilderMachine, CommandResult, Progress, run_command
 from mvmnix.builder.session.ledger import Offer, OfferLedger
 from mvmnix.builder.session.substituter import SourceFetchers, SourceFinder
@@ -14,7 +15,7 @@ from mvmnix.builder.session.worker_pool import WorkerPool
 from mvmnix.digest import Digest
 from mvmnix.errors import MvmnixError
 from mvmnix.formats.lock import LockedNode
-from mvmnix.model import HashMode, Source
+from mvmnix.model import HashMode, Source, StorePath
 from mvmnix.provenance.slsa.provenance import Cached, KeptPath
 from mvmnix.system.store import Store
 
@@ -66,6 +67,10 @@ class Session:
         if said.status != 0:
             raise self.finder.failure or self._failure(machine, said)
         return said.output
+
+    def closure(self, machine: BuilderMachine, roots: Sequence[StorePath]) -> Closure:
+        """Return these derivations of the VM's store, and all that they are made from."""
+        return read_closure(self.ask(machine, nix_commands.export_closure(roots), limit=LIMIT), roots)
 
     def bring_in(self, machine: BuilderMachine) -> nix_commands.FlakeUrl:
         """Have the VM take the root tree into its store; returns the URL by which it evaluates it."""

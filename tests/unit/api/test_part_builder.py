@@ -24,7 +24,6 @@ from mvmnix.provenance.verify.verify import verify_parts
 from tests.fakes import AtOnce
 from tests.policies import effective
 from tests.support.frontends import Shown
-from tests.unit.builder.session import parts
 from tests.unit.builder.session.parts import PARTS, PATHS, TOOL, WANTED, PartsVm
 from tests.unit.cli.station import Station
 
@@ -51,7 +50,7 @@ class Site:
     def running(self, connect: Any) -> Iterator[PartsVm]:
         self.started += 1
         tree = bootstrap.request().flake.store_path
-        yield PartsVm(tree, {}, (TOOL,), answers={"show": parts.Site.graph()}, connect=connect)
+        yield PartsVm(tree, {}, (TOOL,), connect=connect)
 
 
 @pytest.fixture

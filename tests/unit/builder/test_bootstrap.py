@@ -25,12 +25,14 @@ from mvmnix.system import own_flake
 from mvmnix.system.private_dirs import Directory
 from mvmnix.system.process import ProcessError
 from mvmnix.system.store import Store
+from tests.derivations import exported, guest
 from tests.descriptors import until_the_end
-from tests.fakes import DERIVATION, Progress, files_of, shown
+from tests.fakes import Progress, files_of
 from tests.unit.provenance.world import DEB, World, new_world
 
 FLAKE = source_of(nar.Dir({b"flake.nix": nar.File.of(b"{}")}), uri="path:mvmnix", commit=None, directory="")
 
+DERIVATION, DERIVATIONS = guest(DEB)
 OUTPUT = StorePath("1" * 32, "guest-builder")
 
 
@@ -54,7 +56,8 @@ class Host:
             "--add-fixed": str(FLAKE.store_path).encode() + b"\n",
             "--check-validity": b"",
             "eval": str(DERIVATION).encode(),
-            "show": shown(DEB),
+            "--requisites": "\n".join([*map(str, DERIVATIONS), "/nix/store/x-source"]).encode(),
+            "--export": exported(DERIVATIONS),
             "build": json.dumps([{"drvPath": str(DERIVATION), "outputs": {"out": str(OUTPUT)}}]).encode(),
         }
         self.store, self.images = (
@@ -130,10 +133,14 @@ def test_what_nix_is_asked(host: Host) -> None:
     called = str(host.path / "bin/nix")
     for argv in (
         nix_commands.host_evaluate(called, FLAKE.store_path, FLAKE.nar, "builder"),
-        nix_commands.host_show(called, DERIVATION),
         nix_commands.host_build(called, DERIVATION),
     ):
         assert " ".join(("nix", *host.nix.store.options, *argv[1:])) in calls
+    for argv in (
+        nix_commands.host_requisites("", DERIVATION),
+        nix_commands.host_export("", DERIVATIONS),
+    ):
+        assert " ".join(("nix-store", *host.nix.store.options, *argv[1:])) in calls
     assert all(" ".join(("", *host.nix.store.options, "")) in call for call in calls), "a call named no store"
 
 
@@ -142,7 +149,7 @@ def test_a_nix_that_puts_the_tree_elsewhere(host: Host) -> None:
     assert str(FLAKE.store_path) in host.refused().message
 
 
-@pytest.mark.parametrize("call", ["eval", "show", "build", "--restore"])
+@pytest.mark.parametrize("call", ["eval", "--requisites", "--export", "build", "--restore"])
 def test_a_nix_that_fails_shows_its_last_words_and_the_command(host: Host, call: str) -> None:
     del host.answers[call]
     error = host.refused()

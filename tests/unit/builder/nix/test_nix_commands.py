@@ -28,6 +28,12 @@ STORE = ("--option", "substitute", "false", "--option", "flake-registry", "")
 HOST = ("/n/nix", "--extra-experimental-features", "nix-command flakes", "--log-format", "raw", *STORE)
 
 
+CLOSURE = (
+    "set -f; exec /usr/bin/nix-store --export --"
+    r' $(/usr/bin/nix-store --query --requisites "$@" | grep "\.drv$")'
+)
+
+
 @pytest.mark.parametrize(
     ("argv", "expected"),
     [
@@ -68,7 +74,7 @@ HOST = ("/n/nix", "--extra-experimental-features", "nix-command flakes", "--log-
         ),
         (nix_commands.describe([TREE, DRV]), (*GUEST, "path-info", "--json", "--", str(TREE), str(DRV))),
         (nix_commands.dump(TREE), ("/usr/bin/nix-store", "--dump", "--", str(TREE))),
-        (nix_commands.show_these([DRV, DRV]), (*GUEST, "derivation", "show", "--", str(DRV), str(DRV))),
+        (nix_commands.export_these([DRV, DRV]), ("/usr/bin/nix-store", "--export", "--", str(DRV), str(DRV))),
         (
             nix_commands.derivations_with(["0" * 32]),
             (
@@ -84,7 +90,14 @@ HOST = ("/n/nix", "--extra-experimental-features", "nix-command flakes", "--log-
                 "df -P -k /nix; df -P -i /nix; grep -E '^(oom_kill|nr_free_pages) ' /proc/vmstat",
             ),
         ),
-        (nix_commands.show_derivations([DRV]), (*GUEST, "derivation", "show", "--recursive", "--", str(DRV))),
+        (
+            nix_commands.export_closure([DRV]),
+            (
+                *("/bin/busybox", "sh", "-c"),
+                CLOSURE,
+                *("closure", "--", str(DRV)),
+            ),
+        ),
         (
             nix_commands.build([DRV], jobs=3),
             (
@@ -118,7 +131,8 @@ HOST = ("/n/nix", "--extra-experimental-features", "nix-command flakes", "--log-
             nix_commands.host_evaluate("/n/nix", TREE, NAR, "builder"),
             (*HOST, "eval", "--raw", *PURE, *IMPORTS, "false", "--", f"{URL}#packages.x86_64-linux.builder.drvPath"),
         ),
-        (nix_commands.host_show("/n/nix", DRV), (*HOST, "derivation", "show", "--recursive", "--", str(DRV))),
+        (nix_commands.host_requisites("/n/s", DRV), ("/n/s", *STORE, "--query", "--requisites", "--", str(DRV))),
+        (nix_commands.host_export("/n/s", [DRV]), ("/n/s", *STORE, "--export", "--", str(DRV))),
         (
             nix_commands.host_build("/n/nix", DRV),
             (*HOST, "build", "--no-link", "--json", "--log-format", "raw-with-logs", "--", f"{DRV}^out"),

@@ -14,17 +14,20 @@ from mvmnix.builder.session.parts import PartsBuild, PartsRecord
 from mvmnix.digest import Digest
 from mvmnix.errors import ReasonCode, RefusedError
 from mvmnix.formats import lock, nar
-from mvmnix.model import StorePath
 from mvmnix.system.private_dirs import Directory
 from mvmnix.system.store import Store
+from tests.derivations import Derivations, add, exported, fixed, made, output_of
 from tests.descriptors import until_the_end
-from tests.fakes import AtOnce, FakeBuilder, Market, Program, Progress, nar_of, shown, source
+from tests.fakes import AtOnce, FakeBuilder, Market, Program, Progress, nar_of, source
 
 TOOL = source("tool.deb", b"tool")
-#: By name: derivation, output, and what it holds.
+DERIVATIONS: Derivations = {}
+_TOOL = add(DERIVATIONS, TOOL.name, fixed(TOOL))
+#: All are made of the tool. By name: derivation, output, and what it holds.
 PARTS = {
-    name: (StorePath(letter * 32, f"{name}.drv"), StorePath(letter * 32, name), nar_of(name.encode()))
-    for name, letter in (("agent", "a"), ("initrd", "b"), ("vmlinux", "c"))
+    name: (path, output_of(DERIVATIONS, path), nar_of(name.encode()))
+    for name in ("agent", "initrd", "vmlinux")
+    for path in [made(DERIVATIONS, name, [_TOOL])]
 }
 WANTED = tuple(str(PARTS[name][0]) for name in ("agent", "initrd"))
 PATHS = [PARTS[name][1] for name in ("agent", "initrd")]
@@ -44,6 +47,7 @@ class PartsVm(FakeBuilder):
     def _program(self, argv: Sequence[str]) -> tuple[str, Program]:
         programs: dict[str, tuple[str, Program]] = {
             "eval": ("eval", lambda _: told()),
+            "closure": ("closure", self._closure),
             "path-info": ("path-info", self._describe),
             "--dump": ("dump", lambda argv: next(it[2] for it in PARTS.values() if str(it[1]) == argv[-1])),
         }
@@ -52,6 +56,10 @@ class PartsVm(FakeBuilder):
             return super()._program(argv)
         known, program = programs[name]
         return known, (lambda _: self.answers[known]) if known in self.answers else program
+
+    @staticmethod
+    def _closure(argv: Sequence[str]) -> bytes:
+        return exported({path: it for path, it in DERIVATIONS.items() if path == _TOOL or str(path) in argv})
 
     @staticmethod
     def _describe(argv: Sequence[str]) -> bytes:
@@ -70,20 +78,11 @@ class Site:
         self.store = Store(until_the_end(Directory.create(str(self.path / "sources"))))
         flake = source_of(nar.Dir({b"flake.nix": nar.File.of(b"{}")}), uri="path:mvmnix", commit=None, directory="")
         self.request = BuildRequest(flake, lock.parse(None), "parts")
-        self.vm = PartsVm(flake.store_path, {}, (TOOL,), answers={"show": self.graph()})
+        self.vm = PartsVm(flake.store_path, {}, (TOOL,))
         self.market = Market(self.store, {TOOL.digest: b"tool"})
 
     def answer(self, **answers: bytes) -> None:
         self.vm.answers = {**self.vm.answers, **answers}
-
-    @staticmethod
-    def graph() -> bytes:
-        """Both parts are made of the tool."""
-        all_ = json.loads(shown(TOOL))
-        guest = all_.pop(next(name for name in all_ if "guest" in name))
-        for name in ("agent", "initrd"):
-            all_[str(PARTS[name][0])] = guest | {"outputs": {"out": {"path": str(PARTS[name][1])}}}
-        return json.dumps(all_).encode()
 
     def build(self, wanted: Collection[str] = WANTED) -> PartsRecord:
         work = PartsBuild(

@@ -12,8 +12,9 @@ from mvmnix.builder.fetch.caches import CachedPath
 from mvmnix.builder.flakes.build_request import BuildRequest
 from mvmnix.builder.flakes.flake_source import source_of
 from mvmnix.builder.nix import nix_commands
-from mvmnix.builder.session import build, graph
+from mvmnix.builder.session import build
 from mvmnix.builder.session.build import Build, BuildRecord, PartsWantedError
+from mvmnix.builder.session.import_outputs import OUTPUTS
 from mvmnix.builder.session.session import BuildInputs
 from mvmnix.digest import Digest
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError, UsageError, refuse
@@ -22,10 +23,9 @@ from mvmnix.model import HashMode, Source, StorePath
 from mvmnix.provenance.slsa.provenance import KeptPath
 from mvmnix.system.private_dirs import Directory
 from mvmnix.system.store import Store
+from tests.derivations import exported, fixed, guest
 from tests.descriptors import until_the_end
 from tests.fakes import (
-    DERIVATION,
-    OUTPUT,
     AtOnce,
     FakeBuilder,
     Market,
@@ -33,7 +33,6 @@ from tests.fakes import (
     Progress,
     files_of,
     nar_of,
-    shown,
     source,
 )
 from tests.unit.provenance.world import DEB, LOCK, World, new_world
@@ -102,7 +101,7 @@ def test_what_is_built_and_recorded(site: Site) -> None:
     record = site.build()
     assert record.image == site.world.image
     assert record.given == BuildInputs(tuple(sorted((DEB, TOOL, SEED))))
-    assert (record.derivation, record.nix) == (DERIVATION, "2.26.3")
+    assert (record.derivation, record.nix) == (site.machine.guest[0], "2.26.3")
     assert record.request is site.request
     assert record.started <= record.finished
     assert record.started.tzinfo is not None
@@ -119,9 +118,9 @@ def test_what_is_asked_of_the_machine(site: Site) -> None:
         nix_commands.version(),
         nix_commands.fetch_tree(flake.store_path),
         nix_commands.evaluate(nix_commands.flake_url(flake.store_path, flake.nar, "in"), "hello"),
-        nix_commands.show_derivations([DERIVATION]),
-        nix_commands.build([DERIVATION], jobs=2),
-        nix_commands.archive(OUTPUT, ("kernel", "initrd", "rootfs", "manifest.json")),
+        nix_commands.export_closure([site.machine.guest[0]]),
+        nix_commands.build([site.machine.guest[0]], jobs=2),
+        nix_commands.archive(site.machine.output, ("kernel", "initrd", "rootfs", "manifest.json")),
     ]
     for environment in site.machine.environments:
         assert environment["PATH"] == "/usr/bin:/usr/sbin"
@@ -139,7 +138,7 @@ def test_what_the_machine_was_given(site: Site) -> None:
 
 
 def test_only_what_was_asked_for_counts_as_given(site: Site) -> None:
-    site.machine = replace(site.machine, answers={"build": str(OUTPUT).encode() + b"\n"})
+    site.machine = replace(site.machine, answers={"build": str(site.machine.output).encode() + b"\n"})
     assert site.build().given == BuildInputs(())
     assert set(site.market.asked) == {it.uri for it in (DEB, TOOL, SEED)}
 
@@ -236,7 +235,7 @@ def test_an_output_that_has_no_image_s_files_is_refused(site: Site) -> None:
     assert "rootfs: Cannot stat: ?[2JNo such file" in str(error)
 
 
-@pytest.mark.parametrize("call", ["version", "realise", "eval", "show", "build"])
+@pytest.mark.parametrize("call", ["version", "realise", "eval", "closure", "build"])
 def test_any_other_failure_shows_its_last_words(site: Site, call: str) -> None:
     words = "".join(f"line {number}\n" for number in range(100)) + "error: \x1b[31mgcc: no such file\n"
     error = site.fails(call, words)
@@ -247,11 +246,17 @@ def test_any_other_failure_shows_its_last_words(site: Site, call: str) -> None:
     assert words.encode() in site.progress.said, "the log has them as they were"
 
 
-@pytest.mark.parametrize("call", ["eval", "build"])
-@pytest.mark.parametrize("said", [b"", b"/nix/store/x", b"/etc/passwd\n", b"\xff", str(OUTPUT).encode() * 2])
-def test_an_answer_that_is_no_store_path(site: Site, call: str, said: bytes) -> None:
-    site.machine.answers = {call: said}
+@pytest.mark.parametrize("said", [b"", b"/nix/store/x", b"/etc/passwd\n", b"\xff", b"/nix/store/x" * 2])
+def test_an_answer_that_is_no_store_path(site: Site, said: bytes) -> None:
+    site.machine.answers = {"eval": said}
     site.refusal(ReasonCode.OUTPUT_MALFORMED)
+
+
+@pytest.mark.parametrize("said", [b"", b"/etc/passwd\n", b"/nix/store/" + b"1" * 32 + b"-x\n", b"\xff"])
+def test_where_the_output_is_follows_from_the_derivation_whatever_the_build_prints(site: Site, said: bytes) -> None:
+    site.machine.answers = {"build": said}
+    site.build()
+    assert site.machine.calls[-1] == nix_commands.archive(site.machine.output, OUTPUTS)
 
 
 def test_an_endless_answer_is_not_kept(site: Site) -> None:
@@ -264,10 +269,11 @@ MOST = 10_000_000
 #: What a builder that was taken over prints in the place of an answer, by the call.
 LIES = {
     "an option for a derivation": ("eval", b"--option\n"),
-    "a path upwards": ("eval", str(OUTPUT).encode() + b"/../../x"),
+    "a path upwards": ("eval", f"/nix/store/{'1' * 32}-x/../../x".encode()),
     "a version without end": ("version", b"a" * MOST),
-    "a graph that is none": ("show", b"a" * 1000),
-    "three outputs": ("build", (str(OUTPUT).encode() + b"\n") * 3),
+    "a closure that is none": ("closure", b"a" * 1000),
+    "an empty closure": ("closure", exported({})),
+    "the closure of another derivation": ("closure", exported(guest(TOOL)[1])),
     "no archive": ("tar", b""),
     "an empty archive": ("tar", b"\0" * 10_000),
     "something else than an archive": ("tar", b"kernel" * 1000),
@@ -328,7 +334,7 @@ def test_where_parts_are_lacking_nothing_is_fetched_or_built(site: Site) -> None
 
     with pytest.raises(PartsWantedError) as wanted:
         site.build(lacks=lacks)
-    assert set(wanted.value.derivations) == set(graph.parse_graph(shown(DEB, TOOL, SEED)).derivations)
+    assert set(wanted.value.derivations) == set(map(str, guest(DEB, TOOL, SEED)[1]))
     assert [set(it) for it in looked] == [set(wanted.value.derivations)]
     assert site.market.asked == []
     assert not any("build" in call for call in site.machine.calls)
@@ -359,17 +365,18 @@ class Importing(FakeBuilder):
     def _program(self, argv: Sequence[str]) -> tuple[str, Program]:
         if argv[0] == "/bin/busybox" and "derivations" in argv:
             return "derivations", self._derivations
-        if "show" in argv and "--recursive" not in argv:
-            return "show these", self._show
+        if "--export" in argv:
+            return "export these", self._export
         return super()._program(argv)
 
     def _derivations(self, argv: Sequence[str]) -> bytes:
         found = [it for it in self.imports if it.store_path.hash in argv and it.name not in self.hides]
         others = [f"/nix/store/{name}-other.drv" for name in self.besides if name in argv]
-        return "\n".join([*(f"/nix/store/{'3' * 32}-{it.name}.drv" for it in found), *others]).encode()
+        return "\n".join([*(str(fixed(it).path(it.name)) for it in found), *others]).encode()
 
-    def _show(self, argv: Sequence[str]) -> bytes:
-        return shown(*(it for it in self.imports if any(word.endswith(f"-{it.name}.drv") for word in argv)))
+    def _export(self, argv: Sequence[str]) -> bytes:
+        known = {fixed(it).path(it.name): fixed(it) for it in self.imports}
+        return exported({path: it for path, it in known.items() if str(path) in argv})
 
 
 def importing(site: Site, *imports: Source, **fields: Any) -> Importing:

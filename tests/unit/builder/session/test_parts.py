@@ -37,7 +37,7 @@ def test_those_that_are_wanted_are_built_and_all_are_known(site: Site) -> None:
         nix_commands.version(),
         nix_commands.fetch_tree(flake.store_path),
         nix_commands.evaluate_parts(nix_commands.flake_url(flake.store_path, flake.nar, "")),
-        nix_commands.show_derivations(derivations),
+        nix_commands.export_closure(derivations),
         nix_commands.build(derivations, jobs=2),
         nix_commands.describe(PATHS),
         *(nix_commands.dump(path) for path in PATHS),
@@ -115,7 +115,7 @@ def test_an_archive_that_is_too_large_is_let_go(site: Site, monkeypatch: pytest.
     assert "larger than 64 bytes" in site.refusal().reasons[0].why
 
 
-@pytest.mark.parametrize("call", ["version", "realise", "eval", "show", "build", "path-info", "dump"])
+@pytest.mark.parametrize("call", ["version", "realise", "eval", "closure", "build", "path-info", "dump"])
 def test_a_failure_shows_its_last_words(site: Site, call: str) -> None:
     site.vm.fails = {call: "error: \x1b[31mno such thing\n"}
     with pytest.raises(MvmnixError) as error:
