@@ -19,11 +19,13 @@ _MARK: Final = re.compile(r"(?m)^<!-- generated: ([a-z-]+) -->$")
 _CODE: Final = re.compile(
     r'<span class="pre">([^<-]*)</span>|(?<=<code class=")docutils (?=literal)|(?<=literal) notranslate'
 )
+#: The figures that are shown unless others are named.
+MEASURED: Final = ROOT / "bench/measured.json"
 _INDEX: Final = Path("docs/index.md")
 _LINK: Final = re.compile(r"\[([^\]]+)\]\(([^)\s:#]+)(?:#[\w-]*)?\)")
 
 
-def generators(junit: Sequence[Path], report: Path | None) -> Mapping[str, Callable[[], str]]:
+def generators(junit: Sequence[Path], report: Path) -> Mapping[str, Callable[[], str]]:
     """Return what makes each generated text."""
     return {
         "benchmarks": lambda: benchmarks.text(report),
@@ -35,7 +37,7 @@ def generators(junit: Sequence[Path], report: Path | None) -> Mapping[str, Calla
     }
 
 
-def write_sources(directory: Path, junit: Sequence[Path] = (), report: Path | None = None) -> None:
+def write_sources(directory: Path, junit: Sequence[Path] = (), report: Path = MEASURED) -> None:
     """Write all pages in Markdown, the generated ones among them."""
     made = generators(junit, report)
     for path in (each for each in tracked() if each.parts[0] == "docs" and not (ROOT / each).is_symlink()):
@@ -87,7 +89,9 @@ def main() -> None:
     parser.add_argument(
         "--junit", type=Path, action="append", default=[], help="results of tests, for the list of claims"
     )
-    parser.add_argument("--bench", type=Path, metavar="REPORT", help="report.json of `python -m bench report`")
+    parser.add_argument(
+        "--bench", type=Path, default=MEASURED, metavar="REPORT", help="report.json of `python -m bench report`"
+    )
     parser.add_argument("out", type=Path, nargs="?", default=ROOT / "build/site")
     arguments = parser.parse_args()
     if arguments.out.exists():

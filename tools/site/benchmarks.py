@@ -6,10 +6,8 @@ from pathlib import Path
 from typing import Any
 
 
-def text(report: Path | None) -> str:
-    """Return the tables of a report, in Markdown; without one, that there is none."""
-    if report is None:
-        return "This site was built without figures.\n"
+def text(report: Path) -> str:
+    """Return the tables of a report, in Markdown."""
     found = json.loads(report.read_text())
     about = "".join(f"| {name} | {value} |\n" for name, value in found["about"].items())
     return "\n".join([f"| measured on | |\n| --- | --- |\n{about}", *map(_section, found["benchmarks"])])
@@ -18,12 +16,17 @@ def text(report: Path | None) -> str:
 def _section(section: Mapping[str, Any]) -> str:
     heading = f"## {section['name']}\n\n"
     if section["failure"]:
-        return f"{heading}Not measured: it failed.\n"
+        return f"{heading}Not measured:\n\n```text\n{_lines(section['failure'])}\n```\n"
     return (
         heading
         + "| figure | unit | mvm | compared with | its | ratio |\n| --- | --- | --- | --- | --- | --- |\n"
         + "".join(f"| {' | '.join(_cells(figure))} |\n" for figure in section["figures"])
     )
+
+
+def _lines(failure: str) -> str:
+    """Return the first lines of what a benchmark failed with; none ends the block that it stands in."""
+    return "\n".join(line[:200].replace("`", "'") for line in failure.splitlines()[:4])
 
 
 def _cells(figure: Mapping[str, Any]) -> Iterator[str]:
