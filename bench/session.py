@@ -17,6 +17,7 @@ from mvmnix.builder.flakes.flake_source import take_flake
 from mvmnix.builder.nix import nix_commands
 from mvmnix.builder.session.build import Build
 from mvmnix.builder.session.cache import Connection
+from mvmnix.builder.session.evaluation import Evaluated, Evaluation
 from mvmnix.builder.session.exec import stream_command
 from mvmnix.formats import lock
 from mvmnix.images.part_index import KeptParts
@@ -50,7 +51,7 @@ class Bench:
         self._builder = ImageBuilder(rooms, self._progress).builder_image()
         self._stock: KeptParts = PartBuilder(rooms, self._progress, self._builder, AS_THE_IMAGE_SAYS).stock()
         self._vm = BuilderVm(rooms, self._progress, self._builder, builder_plan(rooms, self._builder))
-        self._current = self._new()
+        self._current: Evaluation | Build = self._evaluation()
         self._machine: BuilderMachine | None = None
 
     @contextmanager
@@ -60,9 +61,11 @@ class Bench:
 
     def ours(self) -> None:
         """What `mvm build` does in the VM, up to the finished output."""
-        self._current = self._new()
+        self._current = evaluation = self._evaluation()
+        evaluated = evaluation.run(self._there)
+        self._current = work = self._build(evaluated)
         try:
-            self._current.run(self._there, jobs=2)
+            work.run(self._there, jobs=2)
         except BuiltError:
             return
         raise RuntimeError("it was not told that it has built")
@@ -70,7 +73,7 @@ class Bench:
     def theirs(self) -> None:
         """The same, as somebody would type it; what it asks for is known from the build before: no waiting."""
         flake = self._request.flake
-        self._do(nix_commands.fetch_tree(flake.store_path))
+        self._do(nix_commands.fetch_trees([flake.store_path]))
         url = nix_commands.flake_url(flake.store_path, flake.nar, flake.directory)
         options = nix_commands.version()[:-1]  # what every call begins with
         strict = ("--no-update-lock-file", "--no-link", "--max-jobs", "2")
@@ -92,10 +95,21 @@ class Bench:
         if stream_command(self._there, argv, lambda _: None, said.extend) != 0:
             raise RuntimeError(f"{' '.join(argv)}: {said[-2000:].decode(errors='replace')}")
 
-    def _new(self) -> Build:
+    def _evaluation(self) -> Evaluation:
+        rooms = self._rooms
+        return Evaluation(
+            self._request,
+            store=rooms.sources,
+            fetchers=InputFetcher(rooms, self._progress),
+            workers=self._vm.workers,
+            progress=self._progress,
+            parts=self._stock.parts,
+        )
+
+    def _build(self, evaluated: Evaluated) -> Build:
         rooms = self._rooms
         return Build(
-            self._request,
+            evaluated,
             store=rooms.sources,
             images=rooms.library.images,
             fetchers=InputFetcher(rooms, self._progress),

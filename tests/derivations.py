@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
 from mvmnix.digest import Digest
@@ -39,19 +40,25 @@ def add(derivations: Derivations, name: str, derivation: Derivation) -> StorePat
     return path
 
 
-def guest(*sources: Source) -> tuple[StorePath, Derivations]:
-    """An image of these sources, with all that it is made from."""
+def guest(*sources: Source, trees: Sequence[StorePath] = ()) -> tuple[StorePath, Derivations]:
+    """An image of these sources and trees, with all that it is made from."""
     found: Derivations = {}
-    return made(found, "guest-hello", [add(found, it.name, fixed(it)) for it in sources]), found
+    return made(found, "guest-hello", [add(found, it.name, fixed(it)) for it in sources], trees=trees), found
 
 
-def made(derivations: Derivations, name: str, inputs: Sequence[StorePath], *outputs: str) -> StorePath:
+def made(
+    derivations: Derivations,
+    name: str,
+    inputs: Sequence[StorePath],
+    *outputs: str,
+    trees: Sequence[StorePath] = (),
+) -> StorePath:
     """Add what is made from these others, by their `out`; `outputs` are its own, `out` alone if left out."""
     names = outputs or ("out",)
     blank = Derivation(
         outputs=dict.fromkeys(names, Output("")),
         inputs=dict.fromkeys(inputs, ("out",)),
-        sources=(),
+        sources=tuple(sorted(trees)),
         system="x86_64-linux",
         program="/bin/sh",
         arguments=("-e",),
@@ -89,11 +96,19 @@ def output_of(derivations: Derivations, path: StorePath) -> StorePath:
 
 def exported(derivations: Mapping[StorePath, Derivation | bytes]) -> bytes:
     """What `nix-store --export` (2.26) writes of these derivations, which may be bytes that are none."""
+    files = {path: it if isinstance(it, bytes) else it.to_bytes() for path, it in derivations.items()}
+    return exported_archives({path: b"".join(nar_of_file(len(data), (data,))) for path, data in files.items()})
+
+
+def exported_archives(
+    archives: Mapping[StorePath, bytes], references: Mapping[StorePath, Sequence[StorePath]] = MappingProxyType({})
+) -> bytes:
+    """What it writes of any paths, by their archives, which refer to others."""
     written = b""
-    for path, derivation in derivations.items():
-        data = derivation if isinstance(derivation, bytes) else derivation.to_bytes()
-        written += number(1) + b"".join(nar_of_file(len(data), (data,))) + b"NIXE\0\0\0\0" + text(str(path))
-        written += number(0) + text("") + number(0)
+    for path, archive in archives.items():
+        others = references.get(path, ())
+        written += number(1) + archive + b"NIXE\0\0\0\0" + text(str(path))
+        written += number(len(others)) + b"".join(text(str(it)) for it in others) + text("") + number(0)
     return written + number(0)
 
 

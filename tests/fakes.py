@@ -6,20 +6,21 @@ import subprocess
 import tarfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Self
 
-from mvmnix.builder.nix import nix_commands
 from mvmnix.builder.session.cache import Connection
 from mvmnix.builder.session.substituter import Caches
 from mvmnix.builder.session.worker_pool import Outcome, outcome
 from mvmnix.digest import Digest
 from mvmnix.errors import ReasonCode, refuse
-from mvmnix.formats import nar
+from mvmnix.formats import nar, nix_export
+from mvmnix.formats.derivation import Derivation
 from mvmnix.formats.lock import LockedNode
 from mvmnix.model import Artifact, HashMode, Source, StorePath
 from mvmnix.system.store import Store
-from tests.derivations import Derivations, exported, guest, output_of
+from tests.derivations import Derivations, exported, exported_archives, guest, output_of
 from tests.unit.provenance.world import World
 
 DERIVATION = StorePath("0" * 32, "guest-hello.drv")
@@ -139,7 +140,8 @@ class FakeBuilder:
     """A builder VM without a VM: knows the calls of nix_commands.py, and asks the host's cache as Nix would.
 
     `tree` is the root tree that it is asked to bring in; `wants` what evaluation asks for besides; `sources` what the
-    build needs. `fails` maps a call's name (version, realise, eval, closure, build, tar) to its last words.
+    build needs; `trees` are what derivations are made from besides, with their archives, `known` the same that the host
+    has. `fails` maps a call's name (version, realise, eval, closure, trees, import, build, tar) to its last words.
     """
 
     tree: StorePath
@@ -152,6 +154,14 @@ class FakeBuilder:
     environments: list[Mapping[str, str]] = field(default_factory=list)
     connect: Callable[[Callable[[], None]], Connection] | None = None
     received: dict[str, bytes] = field(default_factory=dict)
+    have: set[StorePath] = field(default_factory=set)
+    imported: Derivations = field(default_factory=dict)
+    trees: Mapping[StorePath, bytes] = field(default_factory=dict)
+    known: tuple[StorePath, ...] = ()
+
+    def again(self) -> Self:
+        """Another machine like this one, new and empty."""
+        return replace(self, calls=[], environments=[], connect=None, received={}, have=set(), imported={})
 
     def exec(
         self,
@@ -186,6 +196,8 @@ class FakeBuilder:
             "builtins.attrNames",
             "eval",
             "closure",
+            "trees",
+            "import",
             "build",
             "--create",
             "derivations",
@@ -198,6 +210,8 @@ class FakeBuilder:
             "builtins.attrNames": ("attributes", lambda _: b"[]"),
             "eval": ("eval", self._evaluate),
             "closure": ("closure", lambda _: exported(self.guest[1])),
+            "trees": ("trees", lambda _: exported_archives(self.trees)),
+            "import": ("import", self._import),
             "derivations": ("derivations", lambda _: b""),
             "sh": ("pressure", lambda _: b""),
             "build": ("build", self._build),
@@ -207,8 +221,21 @@ class FakeBuilder:
         return known, (lambda _: self.answers[known]) if known in self.answers else program
 
     def _realise(self, argv: Sequence[str]) -> bytes:
-        self._substitute(StorePath.parse(argv[-1]))
-        return argv[-1].encode() + b"\n"
+        paths = argv[argv.index("--") + 1 :]
+        for path in paths:
+            self._substitute(StorePath.parse(path))
+        return "\n".join(paths).encode()
+
+    def _import(self, _argv: Sequence[str]) -> bytes:
+        file = nar.tree_of_nar(self.received["derivations"])
+        assert isinstance(file, nar.File)
+        for it in nix_export.read_files(b"".join(file.open())):
+            data = Derivation.parse(it.content)
+            missing = {path for path in it.references if path not in self.imported and path not in self.have}
+            if missing:
+                raise GuestFailedError(1, f"error: path '{min(missing)}' is not valid")
+            self.imported[it.path] = data
+        return "\n".join(map(str, self.imported)).encode()
 
     def _evaluate(self, _argv: Sequence[str]) -> bytes:
         for path in self.wants:
@@ -218,7 +245,7 @@ class FakeBuilder:
     @property
     def guest(self) -> tuple[StorePath, Derivations]:
         """The derivation that evaluation gives, and with it all that it is made from."""
-        return guest(*self.sources)
+        return guest(*self.sources, trees=[*self.trees, *self.known])
 
     @property
     def output(self) -> StorePath:
@@ -227,6 +254,8 @@ class FakeBuilder:
         return output_of(derivations, path)
 
     def _build(self, _argv: Sequence[str]) -> bytes:
+        if self.guest[0] not in self.imported and not any("eval" in call for call in self.calls):
+            raise GuestFailedError(1, f"error: path '{self.guest[0]}' is not valid")
         for source in self.sources:
             self._substitute(source.store_path)
         return str(self.output).encode() + b"\n"
@@ -241,6 +270,10 @@ class FakeBuilder:
         if archive is None or fields["NarHash"] != f"sha256:{Digest.of(archive).nix32}":
             raise GuestFailedError(1, f"error: hash mismatch importing path '{path}'")
         self.received[path.name] = archive
+        self.have.add(path)
+        for name in fields["References"].split():
+            if (other := StorePath.parse(f"/nix/store/{name}")) not in self.have:
+                self._substitute(other)
 
     def _get(self, path: str) -> bytes | None:
         if self.connect is None:
@@ -306,14 +339,3 @@ def nar_of(data: bytes) -> bytes:
 def source(name: str, data: bytes, mode: HashMode = HashMode.FLAT) -> Source:
     """A source whose file, or whose archive, has these bytes."""
     return Source(f"mirror://debian/pool/{name}", name, Digest.of(data), mode)
-
-
-#: What a fake builder is expected to be asked, in order.
-CALLS = (
-    nix_commands.version,
-    nix_commands.fetch_tree,
-    nix_commands.evaluate,
-    nix_commands.export_closure,
-    nix_commands.build,
-    nix_commands.archive,
-)

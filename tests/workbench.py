@@ -20,6 +20,7 @@ from mvmnix.builder.flakes.build_request import BuildRequest
 from mvmnix.builder.flakes.flake_source import take_flake
 from mvmnix.builder.session.build import Build, BuildRecord
 from mvmnix.builder.session.cache import Connection
+from mvmnix.builder.session.evaluation import Evaluation
 from mvmnix.errors import MvmnixError, RefusedError
 from mvmnix.formats import lock
 from mvmnix.images.part_index import NOTHING_KEPT, KeptParts
@@ -69,7 +70,10 @@ class Watched:
 
 
 class Workbench:
-    """A context manager; the VM starts with the first build, and again after a build that was broken off."""
+    """A context manager; the VM starts with the first build, and again after a build that was broken off.
+
+    Other than `mvm build`, it evaluates and builds in one VM, to save starts.
+    """
 
     def __init__(
         self,
@@ -94,7 +98,7 @@ class Workbench:
         self._vm: BuilderVm | None = None
         self._machine: BuilderMachine | None = None
         self._stack = ExitStack()
-        self._current: Build | None = None
+        self._current: Build | Evaluation | None = None
 
     def build(self, reference: str) -> BuildRecord:
         """Build a flake. Raises what `mvm build` would tell."""
@@ -104,18 +108,17 @@ class Workbench:
         images = self.rooms.library.images
         watched = Watched(self._running(), self.patience)
         assert self._vm is not None
-        work = Build(
-            request,
-            store=self.rooms.sources,
-            images=images,
-            fetchers=InputFetcher(self.rooms, self.progress),
-            workers=self._vm.workers,
-            progress=self.progress,
-            parts=self.stock.parts,
-            from_derivation=self.from_derivation,
-        )
-        self._current = work
+        shared: Any = {
+            "store": self.rooms.sources,
+            "fetchers": InputFetcher(self.rooms, self.progress),
+            "workers": self._vm.workers,
+            "progress": self.progress,
+            "parts": self.stock.parts,
+        }
+        self._current = evaluation = Evaluation(request, from_derivation=self.from_derivation, **shared)
         try:
+            evaluated = evaluation.run(watched)
+            self._current = work = Build(evaluated, images=images, **shared)
             return work.run(watched, jobs=2)
         finally:
             if watched.broken_off:

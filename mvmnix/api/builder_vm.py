@@ -74,12 +74,20 @@ def limits_of(plan: plans.Plan) -> BuilderLimits:
 class BuilderVm:
     """One session: a loop that calls and answers the VM, and worker threads. Made before the VM starts."""
 
-    def __init__(self, context: Context, progress: Progress, builder: VerifiedImage, plan: plans.Plan) -> None:
+    def __init__(
+        self,
+        context: Context,
+        progress: Progress,
+        builder: VerifiedImage,
+        plan: plans.Plan,
+        *,
+        step: str = "starting the builder VM",
+    ) -> None:
         self._context = context
         self._builder = builder
         self._plan = plan
         self._progress = progress
-        progress.step("starting the builder VM")
+        progress.step(step)
         self._loop = Loop()
         self._loop.listen()
         self._threads = Threads(self._loop.post)

@@ -30,6 +30,7 @@ from mvmnix.system.process import failed_child
 
 if TYPE_CHECKING:
     from mvmnix.builder.session.build import BuildRecord
+    from mvmnix.builder.session.evaluation import Evaluated
     from mvmnix.images.part_index import KeptParts
     from mvmnix.plan.plan import Plan
 
@@ -115,52 +116,80 @@ class ImageBuilder:
     def _build(self, request: BuildRequest, builder: VerifiedImage) -> VerifiedImage:
         """Build it, out of kept parts where it is made of some; those that could be kept are built first, and kept."""
         from mvmnix.api.part_builder import PartBuilder  # noqa: PLC0415 - brings the downloader
-        from mvmnix.builder.session.build import PartsWantedError  # noqa: PLC0415 - finished images don't pay for it
 
         part_builder = PartBuilder(self._context, self._progress, builder, self._limits)
         stock = part_builder.stock()
-        try:
-            record, claim = self.build_unsigned(request, builder, stock=stock)
-        except PartsWantedError as wanted:
-            stock = part_builder.fill(wanted.derivations)
-            record, claim = self.build_unsigned(request, builder, stock=stock)
+        evaluated = self.evaluate(request, builder, stock=stock)
+        derivations = tuple(map(str, evaluated.closure.derivations))
+        if stock.lacks(derivations):
+            stock = part_builder.fill(derivations)
+        record, claim = self.build_unsigned(evaluated, builder, stock=stock)
         parts = tuple(stock.bundles[digest] for digest in sorted({kept.bundle for kept in record.given.kept}))
         return self._keep(_key(request.flake, request.attribute, _name_of(builder)), record, claim, parts)
 
-    def build_unsigned(
+    def evaluate(
         self,
         request: BuildRequest,
         builder: VerifiedImage,
         *,
-        vary: "Callable[[Plan], Plan] | None" = None,
+        vary: "Callable[[Plan], Plan]" = lambda plan: plan,
+        stock: "KeptParts | None" = None,
+    ) -> "Evaluated":
+        """Evaluate it in a builder VM of its own, whose plan `vary` may change; nothing is built in there.
+
+        Where the policy allows import from derivation, what evaluation imports is.
+        """
+        from mvmnix.api.builder_vm import BuilderVm  # noqa: PLC0415 - brings the launcher
+        from mvmnix.api.part_builder import InputFetcher  # noqa: PLC0415 - brings the downloader
+        from mvmnix.builder.session.evaluation import Evaluation  # noqa: PLC0415 - finished images don't pay for it
+
+        self._context.signer.prepare(Role.BUILDER)  # a missing key is reported before anything begins
+        disk_space.require(self._context.roots.state.path, disk_space.IMAGE, "building an image")
+        step = "starting the VM that evaluates"
+        vm = BuilderVm(self._context, self._progress, builder, vary(self._plan(builder)), step=step)
+        work = Evaluation(
+            request,
+            store=self._context.sources,
+            fetchers=InputFetcher(self._context, self._progress),
+            workers=vm.workers,
+            progress=self._progress,
+            parts=() if stock is None else stock.parts,
+            from_derivation=self._context.policy.import_from_derivation,
+        )
+        with vm.running(work.connection) as machine:
+            return work.run(machine)
+
+    def _plan(self, builder: VerifiedImage) -> "Plan":
+        from mvmnix.api.builder_vm import builder_plan  # noqa: PLC0415 - brings the launcher
+
+        return builder_plan(self._context, builder, self._limits)
+
+    def build_unsigned(
+        self,
+        evaluated: "Evaluated",
+        builder: VerifiedImage,
+        *,
+        vary: "Callable[[Plan], Plan]" = lambda plan: plan,
         stock: "KeptParts | None" = None,
     ) -> "tuple[BuildRecord, provenance.Provenance]":
-        """Build it in a builder VM of its own, whose plan `vary` may change; nothing is signed yet.
-
-        Raises PartsWantedError where the stock lacks parts.
-        """
-        from mvmnix.api.builder_vm import BuilderVm, builder_plan, limits_of  # noqa: PLC0415 - brings the launcher
+        """Build it in a builder VM of its own, whose plan `vary` may change; nothing is signed yet."""
+        from mvmnix.api.builder_vm import BuilderVm, limits_of  # noqa: PLC0415 - brings the launcher
         from mvmnix.api.part_builder import InputFetcher  # noqa: PLC0415 - brings the downloader
         from mvmnix.builder.session.build import Build  # noqa: PLC0415 - finished images don't pay for it
         from mvmnix.images import make_provenance  # noqa: PLC0415
         from mvmnix.images.part_index import NOTHING_KEPT  # noqa: PLC0415
 
-        self._context.signer.prepare(Role.BUILDER)
-        disk_space.require(self._context.roots.state.path, disk_space.IMAGE, "building an image")
         stock = stock or NOTHING_KEPT
-        plan = builder_plan(self._context, builder, self._limits)
-        plan = plan if vary is None else vary(plan)
-        vm = BuilderVm(self._context, self._progress, builder, plan)
+        plan = vary(self._plan(builder))
+        vm = BuilderVm(self._context, self._progress, builder, plan, step="starting the VM that builds")
         work = Build(
-            request,
+            evaluated,
             store=self._context.sources,
             images=self._context.library.images,
             fetchers=InputFetcher(self._context, self._progress),
             workers=vm.workers,
             progress=self._progress,
             parts=stock.parts,
-            lacks=stock.lacks,
-            from_derivation=self._context.policy.import_from_derivation,
             variation=plan.variation,
         )
         with vm.running(work.connection) as machine:

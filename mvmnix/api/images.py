@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from typing import Final
 
 from mvmnix.api import files, installation
@@ -275,7 +276,8 @@ def rebuild_image(
     built = first.provenance.claim
     if (built.root.nar, built.directory, built.attribute) != _subject(request):  # 1
         raise MvmnixError(f"{request.flake.uri} has changed since it was built", hint="build it again")
-    record, claim = images.build_unsigned(request, images.builder_image(), vary=lambda plan: varied(plan, built))  # 2
+    builder, vary = images.builder_image(), partial(varied, built=built)
+    record, claim = images.build_unsigned(images.evaluate(request, builder, vary=vary), builder, vary=vary)  # 2
     with context.recorded():
         match compare_images(first.image, record.image):  # 3
             case Disagreement(differences):

@@ -136,23 +136,23 @@ def _padding(size: int) -> bytes:
     return bytes(-size % _ALIGNMENT)
 
 
-def _string(data: bytes) -> bytes:
-    """`str(s)` of the grammar: length as 64 bits little-endian, bytes, zeros up to a multiple of 8."""
+def text(data: bytes) -> bytes:
+    """Return `str(s)` of the grammar: length as 64 bits little-endian, bytes, zeros up to a multiple of 8."""
     return len(data).to_bytes(8, "little") + data + _padding(len(data))
 
 
 def _strings(*parts: bytes) -> bytes:
-    return b"".join(map(_string, parts))
+    return b"".join(map(text, parts))
 
 
-_MAGIC = _string(b"nix-archive-1")
+_MAGIC = text(b"nix-archive-1")
 _FILE = _strings(b"(", b"type", b"regular", b"contents")
 _EXECUTABLE = _strings(b"(", b"type", b"regular", b"executable", b"", b"contents")
 _SYMLINK = _strings(b"(", b"type", b"symlink", b"target")
 _DIRECTORY = _strings(b"(", b"type", b"directory")
 _ENTRY = _strings(b"entry", b"(", b"name")
-_VALUE = _string(b"node")
-_CLOSE = _string(b")")
+_VALUE = text(b"node")
+_CLOSE = text(b")")
 
 
 def _node(node: Node) -> Iterator[bytes]:
@@ -162,11 +162,11 @@ def _node(node: Node) -> Iterator[bytes]:
             yield from _contents(node)
             yield _padding(node.size) + _CLOSE
         case Symlink():
-            yield _SYMLINK + _string(node.target) + _CLOSE
+            yield _SYMLINK + text(node.target) + _CLOSE
         case Dir():
             yield _DIRECTORY
             for name, child in node.entries.items():
-                yield _ENTRY + _string(name) + _VALUE
+                yield _ENTRY + text(name) + _VALUE
                 yield from _node(child)
                 yield _CLOSE
             yield _CLOSE
@@ -197,9 +197,32 @@ class Reader:
     All methods raise MalformedError where something else follows than they read.
     """
 
-    def __init__(self, data: bytes) -> None:
-        self._data = data
+    def __init__(self, data: bytes | memoryview) -> None:
+        self._data = memoryview(data)
         self._at = 0
+
+    def archive(self) -> memoryview:
+        """Read a whole archive, of which nothing is kept in memory."""
+        begin = self._at
+        self.expect(_MAGIC)
+        self._pass_node(0)
+        return self._data[begin : self._at]
+
+    def _pass_node(self, depth: int) -> None:
+        if depth > _MAX_DEPTH:
+            raise MalformedError(f"it is nested deeper than {_MAX_DEPTH} directories")
+        if self._took(_DIRECTORY):
+            while self._took(_ENTRY):
+                self._pass_string()
+                self.expect(_VALUE)
+                self._pass_node(depth + 1)
+                self.expect(_CLOSE)
+        elif self._took(_EXECUTABLE) or self._took(_FILE):
+            self._pass_string()
+        else:
+            self.expect(_SYMLINK)
+            self._pass_string()
+        self.expect(_CLOSE)
 
     def node(self, depth: int) -> Node:
         """Read a node of an archive, at this depth in it."""
@@ -255,12 +278,15 @@ class Reader:
             raise MalformedError(f"something follows its end at byte {self._at}")
 
     def _took(self, token: bytes) -> bool:
-        found = self._data.startswith(token, self._at)
+        found = self._data[self._at : self._at + len(token)] == token
         self._at += len(token) if found else 0
         return found
 
     def string(self) -> bytes:
         """Read a text: its length, its bytes, and zeros up to a multiple of 8."""
+        return bytes(self._pass_string())
+
+    def _pass_string(self) -> memoryview:
         begin = self._at + 8
         end = begin + self.number()
         if end > len(self._data):

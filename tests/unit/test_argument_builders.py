@@ -110,7 +110,9 @@ NIX: Final[Mapping[str, tuple[Builder, ...]]] = {
     "host_version": (),
     "host_ask_store": (),
     "pressure": (),
-    "fetch_tree": (lambda text: nix_commands.fetch_tree(path(text)),),
+    "fetch_trees": (lambda text: nix_commands.fetch_trees([path("a"), path(text)]),),
+    "export_trees": (lambda text: nix_commands.export_trees([path("a"), path(text)]),),
+    "import_derivations": (lambda text: nix_commands.import_derivations(path(text)),),
     "evaluate": (
         lambda text: nix_commands.evaluate(nix_commands.flake_url(TREE, NAR, ""), text),
         lambda text: nix_commands.evaluate(nix_commands.flake_url(TREE, NAR, text), "a", from_derivation=True),

@@ -157,7 +157,7 @@ class _SessionResolver:
 
     def _bring_in(self, tree: Tree) -> None:
         if tree.nar not in self.here:
-            said = self._run(nix_commands.fetch_tree(tree.store_path), KEPT_OUTPUT)
+            said = self._run(nix_commands.fetch_trees([tree.store_path]), KEPT_OUTPUT)
             if said.status != 0:
                 raise MvmnixError(f"the builder VM could not take {tree.store_path}:\n{last_lines(said.log)}")
             self.here.add(tree.nar)

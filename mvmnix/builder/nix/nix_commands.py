@@ -68,9 +68,9 @@ def read_version(said: bytes) -> str:
     return match[1] if match else "unknown"
 
 
-def fetch_tree(tree: StorePath) -> tuple[str, ...]:
-    """In the guest: bring the root tree into the store, through the same questions as everything else."""
-    return ("/usr/bin/nix-store", "--realise", "--", str(tree))
+def fetch_trees(trees: Iterable[StorePath]) -> tuple[str, ...]:
+    """In the guest: bring trees into the store, through the same questions as everything else."""
+    return ("/usr/bin/nix-store", "--realise", "--", *map(str, trees))
 
 
 def flake_url(tree: StorePath, nar: Digest, directory: str) -> FlakeUrl:
@@ -127,6 +127,17 @@ def export_closure(derivations: Iterable[StorePath]) -> tuple[str, ...]:
     # a store path may have a question mark, which a shell would look for files with
     script = f"set -f; exec /usr/bin/nix-store --export -- $({closure})"
     return ("/bin/busybox", "sh", "-c", script, "closure", "--", *map(str, derivations))
+
+
+def export_trees(trees: Iterable[StorePath]) -> tuple[str, ...]:
+    """In the guest: these paths and all that they refer to, for formats/nix_export.py."""
+    script = 'set -f; exec /usr/bin/nix-store --export -- $(/usr/bin/nix-store --query --requisites "$@")'
+    return ("/bin/busybox", "sh", "-c", script, "trees", "--", *map(str, trees))
+
+
+def import_derivations(export: StorePath) -> tuple[str, ...]:
+    """In the guest: take what a stored file holds, an export, into the store; prints the paths."""
+    return ("/bin/busybox", "sh", "-c", 'exec /usr/bin/nix-store --import < "$2"', "import", "--", str(export))
 
 
 def export_these(derivations: Iterable[StorePath]) -> tuple[str, ...]:

@@ -47,15 +47,30 @@ class FixedOutput:
 
 @dataclass(frozen=True)
 class Closure:
-    """Derivations with all that they are made from, by their paths; each output's path is the one that follows."""
+    """Derivations with all that they are made from, by their paths; each output's path is the one that follows.
+
+    Each stands behind those that it is made from.
+    """
 
     derivations: Derivations
     fixed: Mapping[StorePath, FixedOutput]
 
     @cached_property
+    def trees(self) -> tuple[StorePath, ...]:
+        """The paths that derivations are made from and no derivation makes: trees and files of evaluation; sorted."""
+        return tuple(sorted({path for it in self.derivations.values() for path in it.sources}))
+
+    @cached_property
     def sources(self) -> tuple[Source, ...]:
         """The fixed outputs that can be brought, sorted."""
         return sources_of(self.fixed.values())
+
+    def export(self) -> bytes:
+        """Return the derivations as an export of Nix's, which another store can import."""
+        members = (
+            nix_export.Exported(path, it.to_bytes(), (*it.inputs, *it.sources)) for path, it in self.derivations.items()
+        )
+        return b"".join(nix_export.write_files(members))
 
     def output(self, path: StorePath) -> StorePath:
         """Return where the output `out` of a derivation goes. Raises RefusedError [output-malformed] without one."""
@@ -90,8 +105,8 @@ def read_derivations(export: bytes) -> Derivations:
     if len(export) > LIMIT or export.count(b'"') > 2 * MAX_TEXTS:
         raise _malformed(f"they are more than {LIMIT} bytes, or have more than {MAX_TEXTS} texts")
     try:
-        for path, data in nix_export.read_plain_files(export):
-            derivation = Derivation.parse(data)
+        for it in nix_export.read_files(export):
+            path, derivation = it.path, Derivation.parse(it.content)
             if not path.name.endswith(SUFFIX) or derivation.path(_name(path)) != path:
                 raise _malformed(f"what is said to be {path} has another path")
             found[path] = derivation
@@ -107,7 +122,8 @@ def read_closure(export: bytes, roots: Iterable[StorePath]) -> Closure:
     derivations = read_derivations(export)
     _check_whole(derivations, roots)
     fixed, modulo = dict[StorePath, FixedOutput](), dict[StorePath, Digest]()
-    for path in _in_order(derivations):
+    ordered = tuple(_in_order(derivations))
+    for path in ordered:
         derivation = derivations[path]
         if (found := fixed_output(path, derivation)) is not None:
             fixed[path] = found
@@ -115,7 +131,7 @@ def read_closure(export: bytes, roots: Iterable[StorePath]) -> Closure:
             modulo[path] = Digest.of(f"fixed:out:{out.algorithm}:{out.hash}:{out.path}".encode())
         else:
             modulo[path] = _check_outputs(path, derivation, modulo)
-    return Closure(derivations, fixed)
+    return Closure({path: derivations[path] for path in ordered}, fixed)
 
 
 def _check_whole(derivations: Derivations, roots: Iterable[StorePath]) -> None:

@@ -18,7 +18,7 @@ from mvmnix.builder.flakes.build_request import BuildRequest
 from mvmnix.builder.nix import nix_commands
 from mvmnix.builder.session import build_errors
 from mvmnix.builder.session.exec import BuilderMachine, CommandResult, Progress, Tail, stream_command
-from mvmnix.builder.session.session import BuildInputs, Session
+from mvmnix.builder.session.session import BuildInputs, TreeSession
 from mvmnix.builder.session.substituter import SourceFetchers
 from mvmnix.builder.session.worker_pool import WorkerPool
 from mvmnix.errors import MvmnixError, ReasonCode, refuse
@@ -53,7 +53,7 @@ class PartsBuild:
     def __init__(
         self, request: BuildRequest, *, store: Store, fetchers: SourceFetchers, workers: WorkerPool, progress: Progress
     ) -> None:
-        self._session = Session(request, store=store, fetchers=fetchers, workers=workers, progress=progress)
+        self._session = TreeSession(request, store=store, fetchers=fetchers, workers=workers, progress=progress)
         self._store = store
         self.connection = self._session.connection
 

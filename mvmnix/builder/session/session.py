@@ -1,4 +1,4 @@
-"""What every session with a builder VM has: a root tree, a lock, a ledger of what may be asked for, what was given."""
+"""What every session with a builder VM has: a ledger of what may be asked for, and what was given."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -22,36 +22,34 @@ from mvmnix.system.store import Store
 
 @dataclass(frozen=True, slots=True)
 class BuildInputs:
-    """All that came into the VM beside the root tree; `touched` are the archives of the lock's trees."""
+    """All that came into a VM beside the root tree; `touched` are the archives of the lock's trees."""
 
     sources: tuple[Source, ...]
     touched: frozenset[Digest] = frozenset()
     cached: tuple[Cached, ...] = ()
     kept: tuple[KeptPath, ...] = ()
 
+    def __or__(self, other: "BuildInputs") -> "BuildInputs":
+        """All that came into either of two VMs."""
+        return BuildInputs(
+            sources=tuple(sorted({*self.sources, *other.sources})),
+            touched=self.touched | other.touched,
+            cached=tuple(sorted({*self.cached, *other.cached}, key=lambda it: it.path)),
+            kept=tuple(sorted({*self.kept, *other.kept}, key=lambda it: it.path)),
+        )
+
 
 class Session:
-    """One session. `connection` answers the VM's questions while `ask` has it work."""
+    """One session. `connection` answers the VM's questions while `ask` has it work; `where` says to people what for."""
 
     def __init__(
-        self,
-        request: BuildRequest,
-        *,
-        store: Store,
-        fetchers: SourceFetchers,
-        workers: WorkerPool,
-        progress: Progress,
-        parts: Sequence[KeptPath] = (),
+        self, where: str, *, store: Store, fetchers: SourceFetchers, workers: WorkerPool, progress: Progress
     ) -> None:
-        flake = request.flake
-        self.request = request
+        self.where = where
         self.progress = progress
         self.fetchers = fetchers
         self.finder = SourceFinder(fetchers, store, workers, self._note)
-        self.finder.know(request.lock.locked)
-        self.finder.know(parts)
         self.ledger = OfferLedger(self.finder)
-        self.ledger.offer([Offer.by_content(flake.store_path, flake.nar, HashMode.NAR, lambda: (flake.archive,))])
 
     def connection(self, wake: Callable[[], None]) -> Connection:
         """A connection from the VM to its cache: what the channel's service on `nix.CACHE_PORT` makes of each."""
@@ -72,12 +70,6 @@ class Session:
         """Return these derivations of the VM's store, and all that they are made from."""
         return read_closure(self.ask(machine, nix_commands.export_closure(roots), limit=LIMIT), roots)
 
-    def bring_in(self, machine: BuilderMachine) -> nix_commands.FlakeUrl:
-        """Have the VM take the root tree into its store; returns the URL by which it evaluates it."""
-        flake = self.request.flake
-        self.ask(machine, nix_commands.fetch_tree(flake.store_path))
-        return nix_commands.flake_url(flake.store_path, flake.nar, flake.directory)
-
     def given(self) -> BuildInputs:
         """What the VM was given until now."""
         origins = [offer.origin for offer in self.ledger.given.values()]
@@ -87,11 +79,6 @@ class Session:
             cached=tuple(sorted((it for it in origins if isinstance(it, Cached)), key=lambda it: it.path)),
             kept=tuple(sorted((it for it in origins if isinstance(it, KeptPath)), key=lambda it: it.path)),
         )
-
-    @property
-    def where(self) -> str:
-        """What is built, for people."""
-        return f"{self.request.flake.uri}#{self.request.attribute}"
 
     def pressed(self, machine: BuilderMachine, said: CommandResult) -> MvmnixError | None:
         """Why a command failed, if it was for want of room or memory, as the VM's kernel says; None otherwise."""
@@ -105,3 +92,28 @@ class Session:
     def _note(self, text: str) -> None:
         """For the log alone. A question to others is in it before it is asked, whatever becomes of it."""
         self.progress.log(f"mvm: {text}\n".encode())
+
+
+class TreeSession(Session):
+    """A session with a VM that evaluates: it may ask for the root tree, and for the trees of its lock."""
+
+    def __init__(
+        self, request: BuildRequest, *, store: Store, fetchers: SourceFetchers, workers: WorkerPool, progress: Progress
+    ) -> None:
+        where = f"{request.flake.uri}#{request.attribute}"
+        super().__init__(where, store=store, fetchers=fetchers, workers=workers, progress=progress)
+        self.request = request
+        self.finder.know(request.lock.locked)
+        self.ledger.offer([root_tree(request)])
+
+    def bring_in(self, machine: BuilderMachine) -> nix_commands.FlakeUrl:
+        """Have the VM take the root tree into its store; returns the URL by which it evaluates it."""
+        flake = self.request.flake
+        self.ask(machine, nix_commands.fetch_trees([flake.store_path]))
+        return nix_commands.flake_url(flake.store_path, flake.nar, flake.directory)
+
+
+def root_tree(request: BuildRequest) -> Offer:
+    """What gives a VM the root tree."""
+    flake = request.flake
+    return Offer.by_content(flake.store_path, flake.nar, HashMode.NAR, lambda: (flake.archive,))

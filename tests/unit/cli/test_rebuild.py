@@ -13,6 +13,8 @@ from mvmnix.api.images import VARIATION, varied
 from mvmnix.builder import bootstrap
 from mvmnix.builder.flakes.build_request import BuildRequest
 from mvmnix.builder.session.build import BuildRecord
+from mvmnix.builder.session.closure import read_closure
+from mvmnix.builder.session.evaluation import Evaluated
 from mvmnix.builder.session.session import BuildInputs
 from mvmnix.clock import now
 from mvmnix.digest import Digest
@@ -21,6 +23,7 @@ from mvmnix.images.store import VerifiedImage
 from mvmnix.plan.plan import Plan
 from mvmnix.provenance.slsa import provenance
 from mvmnix.provenance.slsa.provenance import BuilderLimits
+from tests.derivations import exported, guest
 from tests.fakes import DERIVATION, files_of
 from tests.support.claims import claim_in
 from tests.unit.cli.station import Station, new_builder, sources_of
@@ -31,7 +34,7 @@ def build(station: Station, made: World, seen: "list[Plan] | None" = None) -> No
     """Have every builder VM make this image."""
 
     def make(
-        images: ImageBuilder, request: BuildRequest, builder: VerifiedImage, vary: Callable[[Plan], Plan]
+        images: ImageBuilder, evaluated: Evaluated, builder: VerifiedImage, vary: Callable[[Plan], Plan]
     ) -> tuple[BuildRecord, provenance.Provenance]:
         plan = vary(builder_plan(images._context, builder))
         if seen is not None:
@@ -39,7 +42,7 @@ def build(station: Station, made: World, seen: "list[Plan] | None" = None) -> No
         for data in files_of(made).values():
             images._context.library.images.put(data, Digest.of(data))
         record = BuildRecord(
-            request=request,
+            request=evaluated.request,
             image=made.image,
             derivation=DERIVATION,
             given=BuildInputs(sources_of(made)),
@@ -50,6 +53,15 @@ def build(station: Station, made: World, seen: "list[Plan] | None" = None) -> No
         )
         return record, make_provenance.by_builder(record, mvm="0.1.0", builder=builder, limits=limits_of(plan))
 
+    def evaluate(
+        _: ImageBuilder, request: BuildRequest, builder: VerifiedImage, vary: Callable[[Plan], Plan]
+    ) -> Evaluated:
+        del builder, vary
+        root, derivations = guest()
+        closure = read_closure(exported(derivations), [root])
+        return Evaluated(request, root, closure, (), (), BuildInputs(()), now())
+
+    station.monkeypatch.setattr(ImageBuilder, "evaluate", evaluate)
     station.monkeypatch.setattr(ImageBuilder, "build_unsigned", make)
 
 

@@ -28,6 +28,7 @@ STORE = ("--option", "substitute", "false", "--option", "flake-registry", "")
 HOST = ("/n/nix", "--extra-experimental-features", "nix-command flakes", "--log-format", "raw", *STORE)
 
 
+TREES = 'set -f; exec /usr/bin/nix-store --export -- $(/usr/bin/nix-store --query --requisites "$@")'
 CLOSURE = (
     "set -f; exec /usr/bin/nix-store --export --"
     r' $(/usr/bin/nix-store --query --requisites "$@" | grep "\.drv$")'
@@ -39,7 +40,12 @@ CLOSURE = (
     [
         (nix_commands.version(), (*GUEST, "--version")),
         (nix_commands.host_version("/n/nix"), ("/n/nix", "--version")),
-        (nix_commands.fetch_tree(TREE), ("/usr/bin/nix-store", "--realise", "--", str(TREE))),
+        (nix_commands.fetch_trees([TREE, DRV]), ("/usr/bin/nix-store", "--realise", "--", str(TREE), str(DRV))),
+        (nix_commands.export_trees([TREE]), ("/bin/busybox", "sh", "-c", TREES, "trees", "--", str(TREE))),
+        (
+            nix_commands.import_derivations(TREE),
+            ("/bin/busybox", "sh", "-c", 'exec /usr/bin/nix-store --import < "$2"', "import", "--", str(TREE)),
+        ),
         (
             nix_commands.evaluate(FLAKE, "a.b"),
             (*GUEST, "eval", "--raw", *PURE, *IMPORTS, "false", "--", f"{URL}#packages.x86_64-linux.a.b.drvPath"),

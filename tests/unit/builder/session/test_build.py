@@ -1,100 +1,21 @@
-"""A build from the root tree to a record, in a builder VM that is none; and how its failures are told."""
+"""A build of a closure in a VM of its own, from an evaluation to a record; and how its failures are told."""
 
-import json
-from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Any, override
+from dataclasses import replace
 
 import pytest
 
-from mvmnix.builder.fetch.caches import CachedPath
-from mvmnix.builder.flakes.build_request import BuildRequest
-from mvmnix.builder.flakes.flake_source import source_of
 from mvmnix.builder.nix import nix_commands
-from mvmnix.builder.session import build
-from mvmnix.builder.session.build import Build, BuildRecord, PartsWantedError
+from mvmnix.builder.session import tree_import
 from mvmnix.builder.session.import_outputs import OUTPUTS
 from mvmnix.builder.session.session import BuildInputs
 from mvmnix.digest import Digest
-from mvmnix.errors import MvmnixError, ReasonCode, RefusedError, UsageError, refuse
-from mvmnix.formats import lock, nar
-from mvmnix.model import HashMode, Source, StorePath
+from mvmnix.errors import MvmnixError, ReasonCode, RefusedError
+from mvmnix.model import StorePath
 from mvmnix.provenance.slsa.provenance import KeptPath
-from mvmnix.system.private_dirs import Directory
-from mvmnix.system.store import Store
-from tests.derivations import exported, fixed, guest
-from tests.descriptors import until_the_end
-from tests.fakes import (
-    AtOnce,
-    FakeBuilder,
-    Market,
-    Program,
-    Progress,
-    files_of,
-    nar_of,
-    source,
-)
-from tests.unit.provenance.world import DEB, LOCK, World, new_world
-
-TOOL = source("tool.deb", b"tool")
-SEED = source("busybox", nar_of(b"seed"), HashMode.NAR)
-#: The world's manifest names it.
-CONTENTS = {DEB.digest: b"bash", TOOL.digest: b"tool", SEED.digest: nar_of(b"seed")}
-
-
-@dataclass
-class Site:
-    """Where a build happens: stores, a world whose image comes out, and the machine."""
-
-    path: Path
-    world: World
-    progress: Progress = field(default_factory=Progress)
-    lock: bytes | None = LOCK
-
-    def __post_init__(self) -> None:
-        self.store, self.images = (
-            Store(until_the_end(Directory.create(str(self.path / name)))) for name in ("sources", "images")
-        )
-        files: dict[bytes, nar.Node] = {b"flake.nix": nar.File.of(b"{}")}
-        if self.lock is not None:
-            files[b"flake.lock"] = nar.File.of(self.lock)
-        flake = source_of(nar.Dir({b"in": nar.Dir(files)}), uri="path:x", commit=None, directory="in")
-        self.request = BuildRequest(flake, lock.parse(self.lock), "hello")
-        self.machine = FakeBuilder(flake.store_path, files_of(self.world), (DEB, TOOL, SEED))
-        self.market = Market(self.store, dict(CONTENTS))
-
-    def build(self, **options: Any) -> BuildRecord:
-        work = Build(
-            self.request,
-            store=self.store,
-            images=self.images,
-            fetchers=self.market,
-            workers=AtOnce(),
-            progress=self.progress,
-            **options,
-        )
-        self.machine.connect = work.connection
-        return work.run(self.machine, jobs=2)
-
-    def refusal(self, code: ReasonCode, **options: Any) -> RefusedError:
-        with pytest.raises(RefusedError) as refusal:
-            self.build(**options)
-        assert refusal.value.codes == (code,)
-        return refusal.value
-
-    def fails(self, call: str, words: str, **options: Any) -> MvmnixError:
-        self.machine.fails = {call: words}
-        with pytest.raises(MvmnixError) as error:
-            self.build(**options)
-        assert not list((self.path / "images").iterdir())
-        return error.value
-
-
-@pytest.fixture
-def site(tmp_path: Path) -> Iterator[Site]:
-    (tmp_path / "world").mkdir()
-    yield Site(tmp_path, new_world(tmp_path / "world"))
+from tests.derivations import exported, exported_archives, guest
+from tests.fakes import files_of, nar_of
+from tests.unit.builder.session.site import SEED, TOOL, Site
+from tests.unit.provenance.world import DEB
 
 
 def test_what_is_built_and_recorded(site: Site) -> None:
@@ -114,60 +35,113 @@ def test_what_is_built_and_recorded(site: Site) -> None:
 def test_what_is_asked_of_the_machine(site: Site) -> None:
     site.build()
     flake = site.request.flake
+    root, derivations = site.machine.guest
     assert site.machine.calls == [
-        nix_commands.version(),
-        nix_commands.fetch_tree(flake.store_path),
+        nix_commands.fetch_trees([flake.store_path]),
         nix_commands.evaluate(nix_commands.flake_url(flake.store_path, flake.nar, "in"), "hello"),
-        nix_commands.export_closure([site.machine.guest[0]]),
-        nix_commands.build([site.machine.guest[0]], jobs=2),
+        nix_commands.export_closure([root]),
+    ]
+    (file,) = (path for path in site.builder.have if path.name == "derivations")
+    assert site.builder.calls == [
+        nix_commands.version(),
+        nix_commands.fetch_trees([file]),
+        nix_commands.import_derivations(file),
+        nix_commands.build([root], jobs=2),
         nix_commands.archive(site.machine.output, ("kernel", "initrd", "rootfs", "manifest.json")),
     ]
-    for environment in site.machine.environments:
+    assert site.builder.imported == derivations
+    for environment in (*site.machine.environments, *site.builder.environments):
         assert environment["PATH"] == "/usr/bin:/usr/sbin"
         assert set(environment) == {"HOME", "PATH", "LANG", "USER", "TMPDIR"}
 
 
-def test_what_the_machine_was_given(site: Site) -> None:
+def test_what_the_machines_were_given(site: Site) -> None:
+    """The one that builds gets no tree of the flake's, no lock and no expression."""
     site.build()
-    assert site.machine.received == {
-        "source": site.request.flake.archive,
+    assert site.machine.received == {"source": site.request.flake.archive}
+    assert site.builder.received.pop("derivations")
+    assert site.builder.received == {
         DEB.name: nar_of(b"bash"),
         TOOL.name: nar_of(b"tool"),
         SEED.name: nar_of(b"seed"),
     }
 
 
+TREE = nar_of(b"int main;")
+TREE_PATH = StorePath.recursive("agent-source", Digest.of(TREE))
+
+
+def test_a_tree_that_derivations_are_made_from_is_handed_on(site: Site) -> None:
+    site.machine.trees = {TREE_PATH: TREE}
+    record = site.build()
+    assert site.builder.received["agent-source"] == TREE
+    assert TREE_PATH in site.builder.have
+    assert record.given == BuildInputs(tuple(sorted((DEB, TOOL, SEED)))), "it is no input: evaluation made it of some"
+
+
+def test_a_file_that_evaluation_wrote_and_what_it_refers_to(site: Site) -> None:
+    data = f"see {TREE_PATH}".encode()
+    path = StorePath.text("notes", Digest.of(data), [TREE_PATH])
+    site.machine.trees = {path: nar_of(data)}
+    site.machine.answers = {"trees": exported_archives({TREE_PATH: TREE, path: nar_of(data)}, {path: [TREE_PATH]})}
+    site.build()
+    assert {path, TREE_PATH} <= site.builder.have
+
+
+def test_the_flake_s_own_tree_is_handed_on_as_it_came(site: Site) -> None:
+    """Where a derivation is made from all of it; the VM isn't asked for bytes that are here."""
+    site.machine.known = (site.request.flake.store_path,)
+    site.build()
+    assert site.builder.received["source"] == site.request.flake.archive
+    assert not any("trees" in call for call in site.machine.calls)
+
+
+OTHER = nar_of(b"evil")
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        pytest.param(exported_archives({TREE_PATH: OTHER}), id="other bytes under its path"),
+        pytest.param(exported_archives({TREE_PATH: TREE}, {TREE_PATH: [TREE_PATH]}), id="a reference to itself"),
+        pytest.param(exported_archives({}), id="nothing"),
+        pytest.param(exported_archives({StorePath.recursive("x", Digest.of(OTHER)): OTHER}), id="another tree"),
+        pytest.param(exported_archives({StorePath.flat("agent-source", Digest.of(TREE)): TREE}), id="a flat path"),
+        pytest.param(exported_archives({TREE_PATH: TREE})[:-8], id="no end"),
+        pytest.param(b"", id="no export"),
+        pytest.param(exported_archives({TREE_PATH: TREE[:-8]}), id="an archive that is cut off"),
+    ],
+)
+def test_a_tree_that_isn_t_what_its_path_says_is_refused(site: Site, said: bytes) -> None:
+    """So no VM that evaluates hands bytes of its choice to a build: under whatever path, they make another one."""
+    site.machine.trees, site.machine.answers = {TREE_PATH: TREE}, {"trees": said}
+    site.refusal(ReasonCode.OUTPUT_MALFORMED)
+    assert site.builder.calls == []
+
+
+def test_a_tree_whose_path_follows_from_a_derivation_is_refused(site: Site) -> None:
+    """An output that evaluation built and names as a source: its path would bind no bytes."""
+    path = StorePath("1" * 32, "imported")
+    site.machine.trees = {path: TREE}
+    why = site.refusal(ReasonCode.OUTPUT_MALFORMED).reasons[0].why
+    assert why == f"{path} has its path from something else than its bytes"
+
+
+@pytest.mark.parametrize("bound", ["LIMIT", "MAX_TREES"])
+def test_trees_are_bounded(site: Site, monkeypatch: pytest.MonkeyPatch, bound: str) -> None:
+    site.machine.trees = {TREE_PATH: TREE}
+    exact = {"LIMIT": len(exported_archives(site.machine.trees)), "MAX_TREES": 1}[bound]
+    monkeypatch.setattr(tree_import, bound, exact)
+    site.build()
+    monkeypatch.setattr(tree_import, bound, exact - 1)
+    assert "more than" in site.refusal(ReasonCode.OUTPUT_MALFORMED).reasons[0].why
+    assert not list((site.path / "sources").glob("*.tmp"))
+
+
 def test_only_what_was_asked_for_counts_as_given(site: Site) -> None:
     site.machine = replace(site.machine, answers={"build": str(site.machine.output).encode() + b"\n"})
     assert site.build().given == BuildInputs(())
     assert set(site.market.asked) == {it.uri for it in (DEB, TOOL, SEED)}
-
-
-def test_a_lock_node_that_evaluation_asks_for(site: Site) -> None:
-    used, unused = site.request.lock.locked
-    assert {used.name, unused.name} == {"used", "nixpkgs"}
-    site.machine.wants = (used.store_path,)
-    site.market.files = CONTENTS | {used.nar: nar_of(b"other")}
-    site.refusal(ReasonCode.SOURCE_MISMATCH)
-    assert f"mvm: asking for {used.uri} (lock node ".encode() in site.progress.said
-
-
-@pytest.mark.parametrize(
-    ("words", "code"),
-    [
-        ("error: flake 'path:x' requires lock file changes but they're not allowed", ReasonCode.LOCK_STALE),
-        ("error: … while updating the lock file of flake 'path:/nix/store/x'", ReasonCode.LOCK_STALE),
-        ("error: in pure evaluation mode, 'fetchTree' doesn't fetch unlocked input 'x'", ReasonCode.FLAKE_UNLOCKED),
-        ("error: cannot update unlocked flake input 'x' in pure mode", ReasonCode.FLAKE_UNLOCKED),
-        ("error: cannot call 'fetchGit' in pure evaluation mode", ReasonCode.FLAKE_UNLOCKED),
-    ],
-)
-def test_what_nix_complains_about(site: Site, words: str, code: ReasonCode) -> None:
-    error = site.fails("eval", words)
-    assert isinstance(error, RefusedError)
-    assert error.codes == (code,)
-    assert error.reasons[0].what == "path:x#hello"
-    assert not isinstance(site.fails("build", words), RefusedError), "a build's words mean nothing"
 
 
 @pytest.mark.parametrize("call", ["eval", "build"])
@@ -179,55 +153,6 @@ def test_what_the_kernel_killed_is_told_by_name(site: Site, call: str) -> None:
     assert "--memory" in error.hint
 
 
-def test_inputs_without_a_lock_file(tmp_path: Path) -> None:
-    (tmp_path / "world").mkdir()
-    site = Site(tmp_path, new_world(tmp_path / "world"), lock=None)
-    error = site.fails("eval", "error: flake 'path:x' requires lock file changes but they're not allowed")
-    assert isinstance(error, RefusedError)
-    assert error.codes == (ReasonCode.FLAKE_UNLOCKED,)
-
-
-NO_SUCH = "error: flake 'path:x' does not provide attribute 'packages.x86_64-linux.hello.drvPath'"
-
-
-def test_a_missing_attribute_is_the_caller_s_mistake(site: Site) -> None:
-    error = site.fails("eval", NO_SUCH)
-    assert isinstance(error, UsageError)
-    assert "path:x#hello" in error.message
-
-
-@pytest.mark.parametrize(
-    ("names", "hint"),
-    [
-        (b'["builder", "helo", "default"]', "did you mean helo? The flake has: builder, helo, default"),
-        (b'["default"]', "the flake has: default"),
-        (
-            json.dumps([f"a{n}" for n in range(30)]).encode(),
-            f"the flake has: {', '.join(f'a{n}' for n in range(20))} …",
-        ),
-        (b'["\\u001b[2J", "default", "a b", "--help"]', "the flake has: default"),
-        (b"[]", "name one: FLAKE#ATTRIBUTE"),
-        (b'["default", 1]', "name one: FLAKE#ATTRIBUTE"),
-        (b'{"default": 1}', "name one: FLAKE#ATTRIBUTE"),
-        (b"\xff", "name one: FLAKE#ATTRIBUTE"),
-        (b"[" * 100_000, "name one: FLAKE#ATTRIBUTE"),
-    ],
-)
-def test_attributes_that_there_are_are_named(site: Site, names: bytes, hint: str) -> None:
-    """By the flake itself, which may say anything."""
-    site.machine.answers = {"attributes": names}
-    assert site.fails("eval", NO_SUCH).hint == hint
-    flake = site.request.flake
-    url = nix_commands.flake_url(flake.store_path, flake.nar, "in")
-    assert nix_commands.list_attributes(url) in site.machine.calls
-
-
-def test_words_of_an_evaluation_that_mean_something_else_come_first(site: Site) -> None:
-    error = site.fails("eval", f"{NO_SUCH}\nerror: in pure evaluation mode")
-    assert isinstance(error, RefusedError)
-    assert not [call for call in site.machine.calls if "builtins.attrNames" in call]
-
-
 def test_an_output_that_has_no_image_s_files_is_refused(site: Site) -> None:
     error = site.fails("tar", "/usr/bin/tar: rootfs: Cannot stat: \x1b[2JNo such file or directory\n")
     assert isinstance(error, RefusedError)
@@ -235,8 +160,9 @@ def test_an_output_that_has_no_image_s_files_is_refused(site: Site) -> None:
     assert "rootfs: Cannot stat: ?[2JNo such file" in str(error)
 
 
-@pytest.mark.parametrize("call", ["version", "realise", "eval", "closure", "build"])
+@pytest.mark.parametrize("call", ["version", "realise", "eval", "closure", "trees", "import", "build"])
 def test_any_other_failure_shows_its_last_words(site: Site, call: str) -> None:
+    site.machine.trees = {TREE_PATH: TREE}
     words = "".join(f"line {number}\n" for number in range(100)) + "error: \x1b[31mgcc: no such file\n"
     error = site.fails(call, words)
     assert error.exit_code == 125
@@ -246,23 +172,11 @@ def test_any_other_failure_shows_its_last_words(site: Site, call: str) -> None:
     assert words.encode() in site.progress.said, "the log has them as they were"
 
 
-@pytest.mark.parametrize("said", [b"", b"/nix/store/x", b"/etc/passwd\n", b"\xff", b"/nix/store/x" * 2])
-def test_an_answer_that_is_no_store_path(site: Site, said: bytes) -> None:
-    site.machine.answers = {"eval": said}
-    site.refusal(ReasonCode.OUTPUT_MALFORMED)
-
-
 @pytest.mark.parametrize("said", [b"", b"/etc/passwd\n", b"/nix/store/" + b"1" * 32 + b"-x\n", b"\xff"])
 def test_where_the_output_is_follows_from_the_derivation_whatever_the_build_prints(site: Site, said: bytes) -> None:
     site.machine.answers = {"build": said}
     site.build()
-    assert site.machine.calls[-1] == nix_commands.archive(site.machine.output, OUTPUTS)
-
-
-def test_an_endless_answer_is_not_kept(site: Site) -> None:
-    site.machine.answers = {"eval": b"/nix/store/" * 100_000}
-    refusal = site.refusal(ReasonCode.OUTPUT_MALFORMED)
-    assert "printed more than 65536 bytes" in refusal.reasons[0].why
+    assert site.builder.calls[-1] == nix_commands.archive(site.machine.output, OUTPUTS)
 
 
 MOST = 10_000_000
@@ -323,185 +237,3 @@ def test_without_kept_parts_the_same_path_is_a_miss(site: Site) -> None:
     site.machine.wants = (PART.path,)
     with pytest.raises(MvmnixError, match="does not exist and cannot be created"):
         site.build()
-
-
-def test_where_parts_are_lacking_nothing_is_fetched_or_built(site: Site) -> None:
-    looked: list[Collection[str]] = []
-
-    def lacks(derivations: Collection[str]) -> bool:
-        looked.append(derivations)
-        return True
-
-    with pytest.raises(PartsWantedError) as wanted:
-        site.build(lacks=lacks)
-    assert set(wanted.value.derivations) == set(map(str, guest(DEB, TOOL, SEED)[1]))
-    assert [set(it) for it in looked] == [set(wanted.value.derivations)]
-    assert site.market.asked == []
-    assert not any("build" in call for call in site.machine.calls)
-    assert not list((site.path / "images").iterdir())
-
-
-# Import from derivation: what evaluation builds while it runs is made of fixed outputs too
-
-
-@dataclass
-class Importing(FakeBuilder):
-    """A builder whose evaluation imports one after another of `imports`, and asks for `besides` in vain each time."""
-
-    imports: tuple[Source, ...] = ()
-    besides: tuple[str, ...] = ()
-    hides: frozenset[str] = frozenset()
-
-    @override
-    def _evaluate(self, argv: Sequence[str]) -> bytes:
-        for name in self.besides:
-            self._get(f"{name}.narinfo")
-        for it in self.imports:
-            if it.name not in self.received:
-                self._substitute(it.store_path)
-        return super()._evaluate(argv)
-
-    @override
-    def _program(self, argv: Sequence[str]) -> tuple[str, Program]:
-        if argv[0] == "/bin/busybox" and "derivations" in argv:
-            return "derivations", self._derivations
-        if "--export" in argv:
-            return "export these", self._export
-        return super()._program(argv)
-
-    def _derivations(self, argv: Sequence[str]) -> bytes:
-        found = [it for it in self.imports if it.store_path.hash in argv and it.name not in self.hides]
-        others = [f"/nix/store/{name}-other.drv" for name in self.besides if name in argv]
-        return "\n".join([*(str(fixed(it).path(it.name)) for it in found), *others]).encode()
-
-    def _export(self, argv: Sequence[str]) -> bytes:
-        known = {fixed(it).path(it.name): fixed(it) for it in self.imports}
-        return exported({path: it for path, it in known.items() if str(path) in argv})
-
-
-def importing(site: Site, *imports: Source, **fields: Any) -> Importing:
-    site.machine = machine = Importing(
-        site.request.flake.store_path, files_of(site.world), (DEB, TOOL, SEED), imports=imports, **fields
-    )
-    return machine
-
-
-def evaluations(machine: FakeBuilder) -> int:
-    return sum("eval" in call for call in machine.calls)
-
-
-LIST = source("list.json", b"list")
-
-
-def test_what_evaluation_builds_is_brought_and_it_begins_again(site: Site) -> None:
-    """The second import shows only once the first is there."""
-    machine = importing(site, LIST, TOOL)
-    site.market.files = CONTENTS | {LIST.digest: b"list"}
-    record = site.build(from_derivation=True)
-    assert record.from_derivation
-    assert record.given.sources == tuple(sorted((DEB, TOOL, SEED, LIST)))
-    assert evaluations(machine) == 3
-    assert machine.received[LIST.name] == nar_of(b"list")
-    assert f"mvm: asking for {LIST.uri} ".encode() in site.progress.said
-
-
-def test_where_the_policy_does_not_allow_it_nothing_is_looked_for(site: Site) -> None:
-    machine = importing(site, LIST)
-    with pytest.raises(MvmnixError):
-        site.build()
-    assert evaluations(machine) == 1
-    assert not any("derivations" in call for call in machine.calls)
-    assert site.market.asked == []
-    importing(site)
-    error = site.fails("eval", "error: cannot build 'x' because the option 'allow-import-from-derivation' is disabled")
-    assert isinstance(error, RefusedError)
-    assert error.codes == (ReasonCode.FLAKE_UNSUPPORTED,)
-
-
-@pytest.mark.parametrize(
-    "uri",
-    [
-        "https://host/list.json?secret=what-it-read",
-        "https://what-it-read@host/list.json",
-        "https://user:what-it-read@host/list.json",
-    ],
-)
-def test_an_address_that_could_carry_something_out_is_not_asked(site: Site, uri: str) -> None:
-    machine = importing(site, replace(LIST, uri=uri))
-    refused = site.refusal(ReasonCode.SOURCE_UNKNOWN, from_derivation=True)
-    assert refused.reasons[0].what == uri
-    assert site.market.asked == []
-    assert evaluations(machine) == 1
-
-
-def test_an_import_that_nobody_has_is_told(site: Site) -> None:
-    machine = importing(site, LIST)
-    with pytest.raises(RefusedError) as refused:
-        site.build(from_derivation=True)
-    assert [reason.what for reason in refused.value.reasons] == [LIST.uri]
-    assert evaluations(machine) == 2, "it is not asked for a third time"
-    assert f"mvm: asking for {LIST.uri} ".encode() in site.progress.said, "on record, though it failed"
-
-
-def test_an_import_that_no_derivation_makes_ends_it(site: Site) -> None:
-    machine = importing(site, LIST, hides=frozenset({LIST.name}))
-    with pytest.raises(MvmnixError, match="does not exist and cannot be created"):
-        site.build(from_derivation=True)
-    assert evaluations(machine) == 1
-
-
-def test_imports_are_bounded(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    many = [source(f"{number}.json", str(number).encode()) for number in range(4)]
-    site.market.files = CONTENTS | {it.digest: str(number).encode() for number, it in enumerate(many)}
-    monkeypatch.setattr(build, "MAX_ROUNDS", 4)
-    machine = importing(site, *many)
-    refused = site.refusal(ReasonCode.FLAKE_UNSUPPORTED, from_derivation=True)
-    assert "more than 4 times" in refused.reasons[0].why
-    assert evaluations(machine) == 4
-    machine = importing(site, *many[:3])
-    assert site.build(from_derivation=True).from_derivation, "the last round counts"
-    assert evaluations(machine) == 4
-
-
-def test_an_import_is_found_among_many_that_are_built(site: Site) -> None:
-    """Each derivation's path is asked for, whether it is fixed or built: what is sought comes last by its hash."""
-    machine = importing(site, LIST, besides=tuple(f"0{number:031}" for number in range(nix_commands.MOST_NAMES + 50)))
-    assert LIST.store_path.hash > max(machine.besides)
-    site.market.files = CONTENTS | {LIST.digest: b"list"}
-    assert LIST in site.build(from_derivation=True).given.sources
-    asked = [call for call in machine.calls if "derivations" in call]
-    assert max(map(len, asked)) <= nix_commands.MOST_NAMES + 5
-
-
-# Binary caches that can't be trusted
-
-
-@dataclass
-class Unsigned:
-    """A cache that nobody trusted signs for."""
-
-    def find(self, hash_part: str, doubt: Callable[[MvmnixError], None]) -> CachedPath | None:
-        raise refuse(ReasonCode.CACHE_SIGNATURE, f"{hash_part}.narinfo", "nobody trusted signed it", "look at it")
-
-    def bring(self, path: CachedPath, store: Store) -> None:
-        raise AssertionError(path, store)
-
-
-def test_what_a_cache_can_not_vouch_for_is_built(site: Site) -> None:
-    site.market.caches = Unsigned()
-    importing(site, LIST)
-    site.market.files = CONTENTS | {LIST.digest: b"list"}
-    record = site.build(from_derivation=True)
-    assert record.given.cached == ()
-    assert LIST in record.given.sources, "it was asked of the cache first, and then where it comes from"
-    assert f"does not count: {LIST.store_path.hash}.narinfo: refused [cache-signature]".encode() in site.progress.said
-
-
-@pytest.mark.parametrize("call", ["eval", "build"])
-def test_a_failure_is_its_own_and_names_the_cache_besides(site: Site, call: str) -> None:
-    site.market.caches = Unsigned()
-    importing(site, besides=("0" * 32,))
-    error = site.fails(call, "error: my last words")
-    assert not isinstance(error, RefusedError)
-    assert "my last words\nbesides, a binary cache's answer did not count: " in error.message
-    assert "[cache-signature]" in error.message

@@ -35,7 +35,7 @@ def test_those_that_are_wanted_are_built_and_all_are_known(site: Site) -> None:
     flake = site.request.flake
     assert site.vm.calls == [
         nix_commands.version(),
-        nix_commands.fetch_tree(flake.store_path),
+        nix_commands.fetch_trees([flake.store_path]),
         nix_commands.evaluate_parts(nix_commands.flake_url(flake.store_path, flake.nar, "")),
         nix_commands.export_closure(derivations),
         nix_commands.build(derivations, jobs=2),
