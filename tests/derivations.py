@@ -30,7 +30,9 @@ def fixed(source: Source, *, output: Mapping[str, str] | None = None, **changes:
         "arguments": (),
         "environment": {"name": source.name, "urls": source.uri},
     }
-    return Derivation(**(fields | changes))
+    found = Derivation(**(fields | changes))
+    told = {"out": found.outputs["out"].path} if "out" in found.outputs else {}
+    return replace(found, environment={**told, **found.environment})
 
 
 def add(derivations: Derivations, name: str, derivation: Derivation) -> StorePath:

@@ -229,12 +229,11 @@ class FakeBuilder:
     def _import(self, _argv: Sequence[str]) -> bytes:
         file = nar.tree_of_nar(self.received["derivations"])
         assert isinstance(file, nar.File)
-        for it in nix_export.read_files(b"".join(file.open())):
-            data = Derivation.parse(it.content)
+        for it in nix_export.read_archives(memoryview(b"".join(file.open()))):
             missing = {path for path in it.references if path not in self.imported and path not in self.have}
             if missing:
                 raise GuestFailedError(1, f"error: path '{min(missing)}' is not valid")
-            self.imported[it.path] = data
+            self.imported[it.path] = Derivation.parse(nar.Reader(it.content).plain_file())
         return "\n".join(map(str, self.imported)).encode()
 
     def _evaluate(self, _argv: Sequence[str]) -> bytes:

@@ -118,13 +118,14 @@ class ImageBuilder:
         from mvmnix.api.part_builder import PartBuilder  # noqa: PLC0415 - brings the downloader
 
         part_builder = PartBuilder(self._context, self._progress, builder, self._limits)
-        stock = part_builder.stock()
+        before = stock = part_builder.stock()
         evaluated = self.evaluate(request, builder, stock=stock)
         derivations = tuple(map(str, evaluated.closure.derivations))
         if stock.lacks(derivations):
             stock = part_builder.fill(derivations)
         record, claim = self.build_unsigned(evaluated, builder, stock=stock)
-        parts = tuple(stock.bundles[digest] for digest in sorted({kept.bundle for kept in record.given.kept}))
+        bundles = {**before.bundles, **stock.bundles}
+        parts = tuple(bundles[digest] for digest in sorted({kept.bundle for kept in record.given.kept}))
         return self._keep(_key(request.flake, request.attribute, _name_of(builder)), record, claim, parts)
 
     def evaluate(

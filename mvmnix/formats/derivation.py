@@ -15,7 +15,7 @@ from mvmnix.model import StorePath
 
 #: Ends a derivation's name in its path.
 SUFFIX: Final = ".drv"
-_STRING: Final = re.compile(r'"([^"\\]*(?:\\.[^"\\]*)*)"', re.DOTALL)
+_STRING: Final = re.compile(r'"([^"\\]*+(?:\\.[^"\\]*+)*+)"', re.DOTALL)
 _ESCAPE: Final = re.compile(r"\\(.)", re.DOTALL)
 _ESCAPED: Final = {"n": "\n", "r": "\r", "t": "\t"}
 _ESCAPES: Final = str.maketrans({'"': r"\"", "\\": r"\\", "\n": r"\n", "\r": r"\r", "\t": r"\t"})
@@ -49,7 +49,8 @@ class Derivation:
     def parse(cls, data: bytes) -> "Derivation":
         """Parse the file of a derivation. Raises MalformedError for what Nix would not write."""
         found = _Reader(data.decode(errors="surrogateescape")).derivation()
-        if found.to_bytes() != data:
+        lists = (found.sources, *found.inputs.values())
+        if found.to_bytes() != data or not all(found.inputs.values()) or any(len(set(it)) < len(it) for it in lists):
             raise MalformedError("it is not written as Nix writes it")
         return found
 
@@ -71,7 +72,12 @@ class Derivation:
 
     def path(self, name: str) -> StorePath:
         """Return the path of a derivation with this name, which doesn't end with `.drv`. Raises ValueError."""
-        return StorePath.text(name + SUFFIX, Digest.of(self.to_bytes()), (*self.inputs, *self.sources))
+        return StorePath.text(name + SUFFIX, Digest.of(self.to_bytes()), self.references)
+
+    @property
+    def references(self) -> frozenset[StorePath]:
+        """What its file refers to."""
+        return frozenset((*self.inputs, *self.sources))
 
     def _write(self, inputs: Mapping[str, tuple[str, ...]], *, masked: bool) -> bytes:
         outputs = (_tuple(name, "" if masked else it.path, it.algorithm, it.hash) for name, it in _sorted(self.outputs))

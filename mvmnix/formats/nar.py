@@ -19,6 +19,8 @@ from mvmnix.errors import MvmnixError
 from mvmnix.formats.strict import MalformedError
 
 _ALIGNMENT = 8
+#: Files, links and directories of all archives of one export.
+MAX_NODES = 1 << 20
 #: Levels of directories that are read.
 _MAX_DEPTH = 64
 
@@ -83,7 +85,7 @@ def nar_of_file(size: int, chunks: Iterable[bytes], *, executable: bool = False)
     yield from nar_of_tree(File(size, lambda: chunks, executable))
 
 
-def nar_hash(chunks: Iterable[bytes]) -> tuple[Digest, int]:
+def nar_hash(chunks: Iterable[bytes | memoryview]) -> tuple[Digest, int]:
     """The digest (Nix's narHash) and size in bytes (NarSize) of an archive."""
     hasher = hashlib.sha256()
     size = 0
@@ -200,6 +202,7 @@ class Reader:
     def __init__(self, data: bytes | memoryview) -> None:
         self._data = memoryview(data)
         self._at = 0
+        self._nodes = 0
 
     def archive(self) -> memoryview:
         """Read a whole archive, of which nothing is kept in memory."""
@@ -209,19 +212,22 @@ class Reader:
         return self._data[begin : self._at]
 
     def _pass_node(self, depth: int) -> None:
+        self._nodes += 1
         if depth > _MAX_DEPTH:
             raise MalformedError(f"it is nested deeper than {_MAX_DEPTH} directories")
+        if self._nodes > MAX_NODES:
+            raise MalformedError(f"it has more than {MAX_NODES} files")
         if self._took(_DIRECTORY):
+            last = b""
             while self._took(_ENTRY):
-                self._pass_string()
+                last = self._entry_name(last)
                 self.expect(_VALUE)
                 self._pass_node(depth + 1)
                 self.expect(_CLOSE)
         elif self._took(_EXECUTABLE) or self._took(_FILE):
             self._pass_string()
         else:
-            self.expect(_SYMLINK)
-            self._pass_string()
+            self._symlink()
         self.expect(_CLOSE)
 
     def node(self, depth: int) -> Node:
@@ -233,22 +239,28 @@ class Reader:
             return self._closed(File.of(self.string(), executable=executable))
         if self._took(_DIRECTORY):
             return Dir(dict(self._entries(depth)))
+        return self._closed(self._symlink())
+
+    def _symlink(self) -> Symlink:
         self.expect(_SYMLINK)
         try:
-            return self._closed(Symlink(self.string()))
+            return Symlink(self.string())
         except ValueError as error:
             raise MalformedError(str(error)) from error
 
     def _entries(self, depth: int) -> Iterator[tuple[bytes, Node]]:
         last = b""
         while self._took(_ENTRY):
-            name = self.string()
-            if name <= last or name in {b".", b".."} or b"/" in name or b"\0" in name:
-                raise MalformedError(f"a directory has the entry {name!r} after {last!r}")
-            last = name
+            last = self._entry_name(last)
             self.expect(_VALUE)
-            yield name, self._closed(self.node(depth + 1))
+            yield last, self._closed(self.node(depth + 1))
         self.expect(_CLOSE)
+
+    def _entry_name(self, last: bytes) -> bytes:
+        name = self.string()
+        if name <= last or name in {b".", b".."} or b"/" in name or b"\0" in name:
+            raise MalformedError(f"a directory has the entry {name[:300]!r} after {last[:300]!r}")
+        return name
 
     def _closed[T](self, node: T) -> T:
         self.expect(_CLOSE)
@@ -272,9 +284,14 @@ class Reader:
         if not self._took(token):
             raise MalformedError(f"it is not an archive at byte {self._at}")
 
+    @property
+    def is_at_end(self) -> bool:
+        """Whether nothing is left to read."""
+        return self._at == len(self._data)
+
     def expect_end(self) -> None:
         """Read the end."""
-        if self._at != len(self._data):
+        if not self.is_at_end:
             raise MalformedError(f"something follows its end at byte {self._at}")
 
     def _took(self, token: bytes) -> bool:

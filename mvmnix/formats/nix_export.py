@@ -5,7 +5,7 @@ refers to and these, its deriver, and the number 0; at the end a 0. What a path 
 says, and counts only where something else follows from it; its deriver counts for nothing.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -13,6 +13,8 @@ from mvmnix.formats import nar
 from mvmnix.formats.strict import MalformedError
 from mvmnix.model import StorePath
 
+#: References of all paths that are read at once.
+MAX_REFERENCES: Final = 1 << 16
 _MAGIC: Final = b"NIXE\0\0\0\0"
 _END: Final = bytes(8)
 _MORE: Final = (1).to_bytes(8, "little")
@@ -27,31 +29,49 @@ class Exported[T]:
     references: tuple[StorePath, ...]
 
 
-def read_files(export: bytes) -> Iterator[Exported[bytes]]:
+def read_files(export: bytes) -> Iterator[tuple[StorePath, bytes]]:
     """Read paths that are plain files, with their bytes. Raises MalformedError for anything else."""
     reader = nar.Reader(export)
-    return _read(reader, reader.plain_file)
-
-
-def read_archives(export: memoryview) -> Iterator[Exported[memoryview]]:
-    """Read paths with their archives, which are parts of the export. Raises MalformedError for anything else."""
-    reader = nar.Reader(export)
-    return _read(reader, reader.archive)
-
-
-def _read[T](reader: nar.Reader, content: Callable[[], T]) -> Iterator[Exported[T]]:
-    while (more := reader.number()) == 1:
-        found = content()
-        reader.expect(_MAGIC)
-        yield Exported(_path(reader), found, tuple(_references(reader)))
-    if more:
-        raise MalformedError(f"it goes on with the number {more}")
+    while _has_more(reader):
+        content, path = reader.plain_file(), _said_path(reader)
+        for _ in range(reader.number()):
+            reader.string()
+        _end_path(reader)
+        yield path, content
     reader.expect_end()
 
 
-def _references(reader: nar.Reader) -> Iterator[StorePath]:
-    for _ in range(reader.number()):
-        yield _path(reader)
+def read_archives(exports: memoryview) -> Iterator[Exported[memoryview]]:
+    """Read the paths of one export or several, with their archives, which are parts of these bytes.
+
+    Raises MalformedError for anything else, and for more references than MAX_REFERENCES.
+    """
+    reader, left = nar.Reader(exports), MAX_REFERENCES
+    while True:
+        while _has_more(reader):
+            content, path = reader.archive(), _said_path(reader)
+            if (number := reader.number()) > left:
+                raise MalformedError(f"its paths refer to more than {MAX_REFERENCES} others")
+            left -= number
+            references = tuple(_path(reader) for _ in range(number))
+            _end_path(reader)
+            yield Exported(path, content, references)
+        if reader.is_at_end:
+            return
+
+
+def _has_more(reader: nar.Reader) -> bool:
+    if (more := reader.number()) > 1:
+        raise MalformedError(f"it goes on with the number {more}")
+    return bool(more)
+
+
+def _said_path(reader: nar.Reader) -> StorePath:
+    reader.expect(_MAGIC)
+    return _path(reader)
+
+
+def _end_path(reader: nar.Reader) -> None:
     reader.string()
     reader.expect(_END)
 

@@ -1,5 +1,6 @@
 """A builder VM that was taken over hands out derivations, or other bytes: what doesn't follow from them is refused."""
 
+import tracemalloc
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -184,12 +185,12 @@ def test_what_is_no_export(export: bytes) -> None:
     refusal(export, guest(PIN)[0])
 
 
-@pytest.mark.parametrize("bound", ["LIMIT", "MAX_DERIVATIONS", "MAX_TEXTS"])
+@pytest.mark.parametrize("bound", ["LIMIT", "MAX_DERIVATIONS", "MAX_TEXTS", "MAX_SIZE"])
 def test_what_is_read_is_bounded(monkeypatch: pytest.MonkeyPatch, bound: str) -> None:
     root, derivations = guest(PIN, SEED)
     export = exported(derivations)
-    quotes = export.count(b'"')
-    exact = {"LIMIT": len(export), "MAX_DERIVATIONS": 3, "MAX_TEXTS": quotes // 2}[bound]
+    quotes, largest = export.count(b'"'), max(len(it.to_bytes()) for it in derivations.values())
+    exact = {"LIMIT": len(export), "MAX_DERIVATIONS": 3, "MAX_TEXTS": quotes // 2, "MAX_SIZE": largest}[bound]
     monkeypatch.setattr(closure, bound, exact)
     read_closure(export, [root])
     monkeypatch.setattr(closure, bound, exact - 1)
@@ -225,3 +226,54 @@ def test_whatever_stands_in_a_derivation_it_is_read_as_it_was_written(changes: d
     derivation = fixed(PIN, **changes)
     path = derivation.path(PIN.name)
     assert read_derivations(exported({path: derivation})) == {path: derivation}
+
+
+def test_trees_that_derivations_are_made_from_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    root, derivations = guest(PIN, trees=[ELSEWHERE])
+    monkeypatch.setattr(closure, "MAX_TREES", 0)
+    assert "more than 0 trees" in refusal(exported(derivations), root)
+
+
+def test_escapes_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    derivation = fixed(PIN, arguments=("\n" * 200,))
+    path = derivation.path(PIN.name)
+    monkeypatch.setattr(closure, "MAX_TEXTS", 200)
+    read_closure(exported({path: derivation}), [path])
+    monkeypatch.setattr(closure, "MAX_TEXTS", 199)
+    assert "escapes" in refusal(exported({path: derivation}), path)
+
+
+@pytest.mark.parametrize("character", ["\\", "\n", "a", "\U0001f600"])
+def test_a_long_text_takes_no_multiple_of_its_size(character: str) -> None:
+    """A pattern that could go back would keep a frame for each escape: 70 times the text."""
+    derivation = fixed(PIN, arguments=(character * 500_000,))
+    data = derivation.to_bytes()
+    tracemalloc.start()
+    try:
+        assert Derivation.parse(data) == derivation
+        assert tracemalloc.get_traced_memory()[1] < 80 * 500_000
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("name", ["a b", "\x1b[2J", "x" * 208, "", "é"])
+def test_an_output_whose_path_can_t_be(name: str) -> None:
+    derivation, derivations = one()
+    path = add(derivations, "hello", replace(derivation, outputs={name: derivation.outputs["out"]}))
+    refusal(exported(derivations), path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param(lambda it: {"inputs": dict.fromkeys(it.inputs, ("dev",))}, id="an output that it hasn't"),
+        pytest.param(lambda it: {"inputs": dict.fromkeys(it.inputs, ())}, id="none of its outputs"),
+        pytest.param(lambda it: {"inputs": dict.fromkeys(it.inputs, ("out", "out"))}, id="one of them twice"),
+        pytest.param(lambda it: {"sources": (ELSEWHERE, ELSEWHERE)}, id="a tree twice"),
+        pytest.param(lambda _: {"environment": {}}, id="no path in the environment"),
+    ],
+)
+def test_what_nix_would_not_write(change: Callable[[Derivation], dict[str, Any]]) -> None:
+    derivation, derivations = one()
+    path = add(derivations, "hello", replace(derivation, **change(derivation)))
+    refusal(exported(derivations), path)

@@ -129,8 +129,7 @@ NIX: Final[Mapping[str, tuple[Builder, ...]]] = {
     "export_these": (lambda text: nix_commands.export_these([path(text), path("a")]),),
     "list_attributes": (lambda text: nix_commands.list_attributes(nix_commands.flake_url(TREE, NAR, text)),),
     "evaluate_parts": (lambda text: nix_commands.evaluate_parts(nix_commands.flake_url(TREE, NAR, text)),),
-    "describe": (lambda text: nix_commands.describe([path(text)]),),
-    "dump": (lambda text: nix_commands.dump(path(text)),),
+    "build_and_export": (lambda text: nix_commands.build_and_export([path("a"), path(text)], jobs=1),),
     "build": (lambda text: nix_commands.build([path(text)], jobs=1),),
     "host_restore": (lambda text: nix_commands.host_restore("/nix-store", f"/tmp/{text}"),),
     "host_add": (

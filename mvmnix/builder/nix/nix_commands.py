@@ -5,7 +5,7 @@ What varies stands behind `--`, and is a noun with an alphabet of its own or one
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, override
 
 from mvmnix.arguments import AttributePath, Operand, is_subdirectory, unsafe
@@ -55,6 +55,11 @@ class FlakeUrl(Operand):
     def problem(cls, text: str) -> str:
         """Whatever has another form."""
         return "" if cls._FORM.fullmatch(text) else "it is not a reference of a stored flake"
+
+
+def in_batches(paths: Sequence[StorePath]) -> Iterator[Sequence[StorePath]]:
+    """Part paths such that each part can stand in one call."""
+    return (paths[start : start + MOST_NAMES] for start in range(0, len(paths), MOST_NAMES))
 
 
 def version() -> tuple[str, ...]:
@@ -170,16 +175,6 @@ def evaluate_parts(url: FlakeUrl) -> tuple[str, ...]:
     return (*_NIX, "eval", "--json", *_WITHOUT_IMPORTS, "--apply", both, "--", f"{url}#legacyPackages.{SYSTEM}.parts")
 
 
-def describe(paths: Iterable[StorePath]) -> tuple[str, ...]:
-    """In the guest: hash, size and references of valid paths, as JSON."""
-    return (*_NIX, "path-info", "--json", "--", *map(str, paths))
-
-
-def dump(path: StorePath) -> tuple[str, ...]:
-    """In the guest: the Nix archive of a path on stdout."""
-    return ("/usr/bin/nix-store", "--dump", "--", str(path))
-
-
 def build(derivations: Iterable[StorePath], *, jobs: int) -> tuple[str, ...]:
     """In the guest: build the `out` of derivations with their log on stderr; prints the output paths.
 
@@ -190,6 +185,40 @@ def build(derivations: Iterable[StorePath], *, jobs: int) -> tuple[str, ...]:
         *("--max-jobs", str(jobs), "--cores", "0", "--option", "keep-going", "false", "--keep-failed", "--"),
         *(f"{derivation}^out" for derivation in derivations),
     )
+
+
+#: Runs a build, whose derivations stand behind `--`, and writes each output as an export once it is built: Nix calls
+#: the hook for it. What was not built, such as what came from a cache, follows at the end. The status is the build's.
+_BUILD_AND_EXPORT: Final = r"""
+set -f; cd /build; mkfifo built || exit 1; exec 3<>built
+printf '#!/bin/busybox sh\nexec /bin/busybox echo "$OUT_PATHS" >/build/built\n' >hook; chmod 0755 hook
+wanted=; operand=
+for it in "$@"; do
+  shift; set -- "$@" "$it$operand"
+  [ -z "$operand" ] || wanted="$wanted $it"
+  [ "$it" != -- ] || operand=^out
+done
+left=" $(/usr/bin/nix-store --query --outputs -- $wanted | tr '\n' ' ')" || exit 1
+out() {
+  case "$left" in *" $1 "*) ;; *) return ;; esac
+  left="${left%%" $1 "*} ${left#*" $1 "}"
+  /usr/bin/nix-store --export -- "$1" || exit 1
+}
+{ "$@" >&2; echo "end $?" >&3; } &
+while read -r word rest <&3; do
+  [ "$word" != end ] || break
+  for it in $word $rest; do out "$it"; done
+done
+[ "$rest" = 0 ] || exit "$rest"
+for it in $left; do out "$it"; done
+"""
+
+
+def build_and_export(derivations: Iterable[StorePath], *, jobs: int) -> tuple[str, ...]:
+    """In the guest: build the one output of each of these, as `build` does, for formats/nix_export.py."""
+    *building, end = build((), jobs=jobs)
+    hook = ("--option", "post-build-hook", "/build/hook")
+    return ("/bin/busybox", "sh", "-c", _BUILD_AND_EXPORT, "parts", *building, *hook, end, *map(str, derivations))
 
 
 def archive(output: StorePath, names: tuple[str, ...]) -> tuple[str, ...]:

@@ -80,8 +80,8 @@ class Build:
             session.progress.step("fetching sources")
             session.fetchers.sources(evaluated.closure.needed(evaluated.derivation, have=self._parts))
         session.progress.step("building")
-        trees = [*evaluated.closure.trees, self._derivations.path]
-        session.ask(machine, nix_commands.fetch_trees(trees))
+        for some in nix_commands.in_batches([*evaluated.closure.trees, self._derivations.path]):
+            session.ask(machine, nix_commands.fetch_trees(some))
         session.ask(machine, nix_commands.import_derivations(self._derivations.path))
         session.ask(machine, nix_commands.build([evaluated.derivation], jobs=jobs))
         session.progress.step("receiving")

@@ -23,6 +23,9 @@ from mvmnix.model import HashMode, Source, StorePath
 #: Bounds on what is read: bytes of all derivations, how many, and texts in them: 200 each, twice what stdenv's have.
 LIMIT: Final = 64 * 1024 * 1024
 MAX_DERIVATIONS: Final = 20_000
+#: Bytes of one derivation, and trees and files that derivations are made from.
+MAX_SIZE: Final = 16 * 1024 * 1024
+MAX_TREES: Final = 4096
 MAX_TEXTS: Final = 200 * MAX_DERIVATIONS
 #: Characters of a source's address.
 _MAX_ADDRESS: Final = 2048
@@ -58,7 +61,8 @@ class Closure:
     @cached_property
     def trees(self) -> tuple[StorePath, ...]:
         """The paths that derivations are made from and no derivation makes: trees and files of evaluation; sorted."""
-        return tuple(sorted({path for it in self.derivations.values() for path in it.sources}))
+        found = {path for it in self.derivations.values() for path in it.sources}
+        return tuple(sorted(found - self.derivations.keys()))
 
     @cached_property
     def sources(self) -> tuple[Source, ...]:
@@ -68,7 +72,8 @@ class Closure:
     def export(self) -> bytes:
         """Return the derivations as an export of Nix's, which another store can import."""
         members = (
-            nix_export.Exported(path, it.to_bytes(), (*it.inputs, *it.sources)) for path, it in self.derivations.items()
+            nix_export.Exported(path, it.to_bytes(), tuple(sorted(it.references)))
+            for path, it in self.derivations.items()
         )
         return b"".join(nix_export.write_files(members))
 
@@ -102,11 +107,13 @@ class Closure:
 def read_derivations(export: bytes) -> Derivations:
     """Read derivations by the paths that their bytes make. Raises RefusedError [output-malformed]."""
     found: dict[StorePath, Derivation] = {}
-    if len(export) > LIMIT or export.count(b'"') > 2 * MAX_TEXTS:
-        raise _malformed(f"they are more than {LIMIT} bytes, or have more than {MAX_TEXTS} texts")
+    if len(export) > LIMIT or export.count(b'"') > 2 * MAX_TEXTS or export.count(b"\\") > MAX_TEXTS:
+        raise _malformed(f"they are more than {LIMIT} bytes, or have more than {MAX_TEXTS} texts or escapes")
     try:
-        for it in nix_export.read_files(export):
-            path, derivation = it.path, Derivation.parse(it.content)
+        for path, data in nix_export.read_files(export):
+            if len(data) > MAX_SIZE:
+                raise _malformed(f"{path} is more than {MAX_SIZE} bytes")
+            derivation = Derivation.parse(data)
             if not path.name.endswith(SUFFIX) or derivation.path(_name(path)) != path:
                 raise _malformed(f"what is said to be {path} has another path")
             found[path] = derivation
@@ -130,8 +137,11 @@ def read_closure(export: bytes, roots: Iterable[StorePath]) -> Closure:
             out = derivation.outputs["out"]
             modulo[path] = Digest.of(f"fixed:out:{out.algorithm}:{out.hash}:{out.path}".encode())
         else:
-            modulo[path] = _check_outputs(path, derivation, modulo)
-    return Closure({path: derivations[path] for path in ordered}, fixed)
+            modulo[path] = _check_outputs(path, derivations, modulo)
+    closure = Closure({path: derivations[path] for path in ordered}, fixed)
+    if len(closure.trees) > MAX_TREES:
+        raise _malformed(f"they are made from more than {MAX_TREES} trees and files")
+    return closure
 
 
 def _check_whole(derivations: Derivations, roots: Iterable[StorePath]) -> None:
@@ -142,23 +152,31 @@ def _check_whole(derivations: Derivations, roots: Iterable[StorePath]) -> None:
         if path not in derivations:
             raise _malformed(f"{path} is missing")
         seen.add(path)
-        left += derivations[path].inputs
+        left += _derivations_of(derivations[path])
     if len(seen) != len(derivations):
         raise _malformed(f"{len(derivations) - len(seen)} of them are needed for nothing")
 
 
+def _derivations_of(derivation: Derivation) -> Iterator[StorePath]:
+    """Yield the derivations that it refers to: to their outputs, or to their files alone."""
+    return (path for path in derivation.references if path.name.endswith(SUFFIX))
+
+
 def _in_order(derivations: Derivations) -> Iterator[StorePath]:
     """Yield each behind what it is made from."""
+    needs = {path: tuple(_derivations_of(it)) for path, it in derivations.items()}
     try:
-        yield from TopologicalSorter({path: it.inputs for path, it in derivations.items()}).static_order()
+        yield from TopologicalSorter(needs).static_order()
     except CycleError as error:
         raise _malformed("one is made from itself") from error
 
 
-def _check_outputs(path: StorePath, derivation: Derivation, modulo: Mapping[StorePath, Digest]) -> Digest:
+def _check_outputs(path: StorePath, derivations: Derivations, modulo: Mapping[StorePath, Digest]) -> Digest:
     """Hold the outputs' paths against what they are made from; returns the digest by which others refer to it."""
-    inputs = defaultdict[str, set[str]](set)
+    derivation, inputs = derivations[path], defaultdict[str, set[str]](set)
     for needed, names in derivation.inputs.items():
+        if unknown := set(names) - derivations[needed].outputs.keys():
+            raise _malformed(f"{path} is made from the output {min(unknown)[:80]!r} of {needed}, which has none")
         inputs[modulo[needed].hex].update(names)
     if not derivation.outputs:
         raise _malformed(f"{path} has no output")
@@ -167,12 +185,16 @@ def _check_outputs(path: StorePath, derivation: Derivation, modulo: Mapping[Stor
     for name, output in derivation.outputs.items():
         if output.algorithm or output.hash or not output.path:
             raise _malformed(f"the path of the output {name[:80]!r} of {path} is known only after it was built")
-        _check_path(path, derivation, name, output, StorePath.output(_name(path), name, digest))
+        try:
+            made = StorePath.output(_name(path), name, digest)
+        except ValueError as error:
+            raise _malformed(f"{path}: {str(error)[:300]}") from error
+        _check_path(path, derivation, name, output, made)
     return derivation.modulo(written)
 
 
 def _check_path(path: StorePath, derivation: Derivation, name: str, output: Output, made: StorePath) -> None:
-    said = {output.path, derivation.environment.get(name, output.path)}
+    said = {output.path, derivation.environment.get(name, "nothing")}
     if said != {str(made)}:
         raise _malformed(f"{path} promises {' and '.join(sorted(said))[:300]}, but {made} follows from it")
 

@@ -5,24 +5,24 @@
    Where the policy allows it, evaluation builds what it imports: its fixed outputs are found through their derivations,
    and it is evaluated again with them, a bounded number of times.
 3. The derivation and all that it is made from come out as they lie there (closure.py).
-4. The trees and files that no derivation makes come out too (tree_import.py), but for those that came from here.
+4. The trees and files that no derivation makes come out too (trees.py), but for those that came from here.
 """
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
 from mvmnix.builder.flakes.build_request import BuildRequest
 from mvmnix.builder.nix import nix_commands
-from mvmnix.builder.session import build_errors, closure
+from mvmnix.builder.session import build_errors, closure, trees
+from mvmnix.builder.session.archive_import import ArchiveImport
 from mvmnix.builder.session.closure import Closure
-from mvmnix.builder.session.exec import BuilderMachine, CommandResult, Progress, Tail, one_path, stream_command
+from mvmnix.builder.session.exec import BuilderMachine, Progress, one_path
 from mvmnix.builder.session.ledger import Offer
 from mvmnix.builder.session.session import BuildInputs, TreeSession, root_tree
 from mvmnix.builder.session.substituter import SourceFetchers
-from mvmnix.builder.session.tree_import import TreeImport
 from mvmnix.builder.session.worker_pool import WorkerPool
 from mvmnix.errors import MvmnixError, ReasonCode, refuse
 from mvmnix.formats import strict
@@ -39,7 +39,8 @@ MAX_ROUNDS: Final = 32
 class Evaluated:
     """What is to be built: a derivation, its closure, and what that is made from; and what the VM was given for it.
 
-    `offers` are trees and files that a VM may have, `nodes` the lock's trees that the closure is made from itself.
+    `offers` are trees and files that a VM may have, `nodes` the lock's trees that the closure is made from itself; what
+    came out of the evaluating VM under the path of such a one, or of a fixed output, is not among the offers.
     """
 
     request: BuildRequest
@@ -83,29 +84,29 @@ class Evaluation:
         session.progress.step("evaluating")
         derivation = self._evaluate(machine)
         found = session.closure(machine, [derivation])
-        nodes = {node.source.store_path: node for node in session.request.lock.locked}
-        root = root_tree(session.request)
-        others = [path for path in found.trees if path not in nodes and path != root.path]
+        root, nodes = root_tree(session.request), session.request.lock.locked
+        known = {root.path, *(node.source.store_path for node in nodes), *(it.store_path for it in found.sources)}
+        taken = self._trees(machine, [path for path in found.trees if path not in known])
+        needed = {*found.trees, *taken}
         return Evaluated(
             request=session.request,
             derivation=derivation,
             closure=found,
-            offers=(*([root] if root.path in found.trees else []), *self._trees(machine, others)),
-            nodes=tuple(nodes[path] for path in found.trees if path in nodes),
+            offers=(*([root] if root.path in needed else []), *(it for path, it in taken.items() if path not in known)),
+            nodes=tuple(node for node in nodes if node.source.store_path in needed),
             given=session.given(),
             started=started,
             from_derivation=self._from_derivation,
         )
 
-    def _trees(self, machine: BuilderMachine, paths: Sequence[StorePath]) -> tuple[Offer, ...]:
+    def _trees(self, machine: BuilderMachine, paths: Sequence[StorePath]) -> Mapping[StorePath, Offer]:
+        """Take these out of the VM, and all that they refer to."""
         if not paths:
-            return ()
-        argv, log = nix_commands.export_trees(paths), Tail(self._session.progress.log)
-        with TreeImport(self._store) as imported:
-            if (status := stream_command(machine, argv, imported.write, log)) != 0:
-                failure = build_errors.of_build(self._session.where, log.text)
-                raise CommandResult(status, b"", log.text, argv).failed_as(failure)
-            return imported.take(paths)
+            return {}
+        with ArchiveImport(self._store, trees.malformed) as imported:
+            for some in nix_commands.in_batches(paths):
+                self._session.stream(machine, nix_commands.export_trees(some), imported.write)
+            return trees.read_trees(imported.read(), paths)
 
     def _evaluate(self, machine: BuilderMachine) -> StorePath:
         session = self._session

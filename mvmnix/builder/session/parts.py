@@ -5,32 +5,32 @@ no kept part goes in. The archives are hashed on the host as they arrive. A part
 its archive's hash, which are signed, are all that there is to say of it.
 
 1. The tree is brought in and evaluated to its parts: a derivation and an output path by name.
-2. Those that are wanted are built.
-3. Each output comes back as an archive, which gets its name from its hash.
+2. Those that are wanted are built, and each comes back once it is, while others are built.
+3. Each archive gets its name from its hash.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final, cast
 
 from mvmnix.builder.flakes.build_request import BuildRequest
 from mvmnix.builder.nix import nix_commands
-from mvmnix.builder.session import build_errors
-from mvmnix.builder.session.exec import BuilderMachine, CommandResult, Progress, Tail, stream_command
+from mvmnix.builder.session.archive_import import ArchiveImport
+from mvmnix.builder.session.exec import BuilderMachine, Progress
 from mvmnix.builder.session.session import BuildInputs, TreeSession
 from mvmnix.builder.session.substituter import SourceFetchers
 from mvmnix.builder.session.worker_pool import WorkerPool
 from mvmnix.errors import MvmnixError, ReasonCode, refuse
 from mvmnix.formats import strict
+from mvmnix.formats.nix_export import Exported
 from mvmnix.model import StorePath
 from mvmnix.plural import counted
 from mvmnix.provenance.slsa.parts import Part
 from mvmnix.system.store import Store
 
-#: The attribute that lists them, and the largest archive of one, in bytes.
+#: The attribute that lists them.
 ATTRIBUTE: Final = "parts"
-LIMIT: Final = 1 << 32
 _MOST_SAID: Final = 4 * 1024 * 1024
 
 
@@ -79,28 +79,27 @@ class PartsBuild:
         session.fetchers.sources(tuple(sorted(needed)))
         session.finder.know(found.sources)
         session.progress.step(f"building {counted(len(derivations), 'part')}")
-        session.ask(machine, nix_commands.build(derivations, jobs=jobs), limit=_MOST_SAID)
-        session.progress.step("receiving the parts")
-        paths = sorted(chosen.values())
-        _check_alone(session.ask(machine, nix_commands.describe(paths), limit=_MOST_SAID), frozenset(paths))
-        return tuple(self._receive(machine, path) for path in paths)
+        with ArchiveImport(self._store, _malformed) as imported:
+            session.stream(machine, nix_commands.build_and_export(derivations, jobs=jobs), imported.write)
+            session.progress.step("keeping the parts")
+            came = _only(imported.read(), frozenset(chosen.values()))
+            return tuple(Part(path, imported.keep(it.content)) for path, it in sorted(came.items()))
 
-    def _receive(self, machine: BuilderMachine, path: StorePath) -> Part:
-        incoming, log = self._store.receive(), Tail(self._session.progress.log)
 
-        def take(data: bytes) -> None:
-            if incoming.size + len(data) > LIMIT:
-                raise _malformed(f"the archive of {path} is larger than {LIMIT} bytes")
-            incoming.write(data)
-
-        try:
-            argv = nix_commands.dump(path)
-            if (status := stream_command(machine, argv, take, log)) != 0:
-                failure = build_errors.of_build(self._session.where, log.text)
-                raise CommandResult(status, b"", log.text, argv).failed_as(failure)
-            return Part(path, incoming.keep())
-        finally:
-            incoming.discard()
+def _only(
+    exported: Iterable[Exported[memoryview]], paths: frozenset[StorePath]
+) -> Mapping[StorePath, Exported[memoryview]]:
+    """Return these parts by their paths. Raises RefusedError where others came, or one refers to another path."""
+    found: dict[StorePath, Exported[memoryview]] = {}
+    for it in exported:
+        if it.path in found or it.path not in paths:
+            raise _malformed(f"{it.path} came out, and was not asked for, or twice")
+        if it.references:
+            raise _malformed(f"the part {it.path} refers to other paths, and can't be kept")
+        found[it.path] = it
+    if missing := paths - found.keys():
+        raise _malformed(f"the part {min(missing)} is missing")
+    return found
 
 
 def _malformed(why: str) -> MvmnixError:
@@ -130,15 +129,3 @@ def _known(said: bytes) -> dict[str, StorePath]:
             raise _malformed(f"part {name[:80]!r} has the derivation or the path of another one")
         known[derivation] = output
     return known
-
-
-def _check_alone(said: bytes, paths: frozenset[StorePath]) -> None:
-    """The VM says of all these paths, and of no others, that they refer to nothing."""
-    found = _object(said)
-    if found.keys() != {str(path) for path in paths}:
-        raise _malformed(
-            f"{counted(len(paths), 'part was', 'parts were')} asked for, it describes {sorted(found)!r:.300}"
-        )
-    for name, value in found.items():
-        if not isinstance(value, dict) or cast("dict[str, object]", value).get("references") != []:
-            raise _malformed(f"the part {name} refers to other paths, and can't be kept")

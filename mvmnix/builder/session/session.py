@@ -8,7 +8,15 @@ from mvmnix.builder.nix import nix_commands
 from mvmnix.builder.session import build_errors
 from mvmnix.builder.session.cache import Connection
 from mvmnix.builder.session.closure import LIMIT, Closure, read_closure
-from mvmnix.builder.session.exec import KEPT_OUTPUT, BuilderMachine, CommandResult, Progress, run_command
+from mvmnix.builder.session.exec import (
+    KEPT_OUTPUT,
+    BuilderMachine,
+    CommandResult,
+    Progress,
+    Tail,
+    run_command,
+    stream_command,
+)
 from mvmnix.builder.session.ledger import Offer, OfferLedger
 from mvmnix.builder.session.substituter import SourceFetchers, SourceFinder
 from mvmnix.builder.session.worker_pool import WorkerPool
@@ -65,6 +73,12 @@ class Session:
         if said.status != 0:
             raise self.finder.failure or self._failure(machine, said)
         return said.output
+
+    def stream(self, machine: BuilderMachine, argv: Sequence[str], take: Callable[[bytes], None]) -> None:
+        """Hand on what a command prints that has to succeed. Raises as `ask` does, and whatever `take` raises."""
+        log = Tail(self.progress.log)
+        if (status := stream_command(machine, argv, take, log)) != 0:
+            raise self.finder.failure or self._failure(machine, CommandResult(status, b"", log.text, argv))
 
     def closure(self, machine: BuilderMachine, roots: Sequence[StorePath]) -> Closure:
         """Return these derivations of the VM's store, and all that they are made from."""

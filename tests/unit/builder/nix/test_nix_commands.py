@@ -78,8 +78,6 @@ CLOSURE = (
                 *("--", f"{URL}#legacyPackages.x86_64-linux.parts"),
             ),
         ),
-        (nix_commands.describe([TREE, DRV]), (*GUEST, "path-info", "--json", "--", str(TREE), str(DRV))),
-        (nix_commands.dump(TREE), ("/usr/bin/nix-store", "--dump", "--", str(TREE))),
         (nix_commands.export_these([DRV, DRV]), ("/usr/bin/nix-store", "--export", "--", str(DRV), str(DRV))),
         (
             nix_commands.derivations_with(["0" * 32]),
@@ -170,3 +168,10 @@ def test_a_flake_url_names_the_hash_and_the_directory() -> None:
 )
 def test_versions(said: bytes, version: str) -> None:
     assert nix_commands.read_version(said) == version
+
+
+def test_parts_are_built_as_everything_is_and_come_out_meanwhile() -> None:
+    shell, applet, option, _, name, *words = nix_commands.build_and_export([DRV, TREE], jobs=3)
+    assert (shell, applet, option, name) == ("/bin/busybox", "sh", "-c", "parts")
+    *building, end = nix_commands.build((), jobs=3)
+    assert words == [*building, "--option", "post-build-hook", "/build/hook", end, str(DRV), str(TREE)]

@@ -14,9 +14,10 @@ from mvmnix.builder.session.parts import PartsBuild, PartsRecord
 from mvmnix.digest import Digest
 from mvmnix.errors import ReasonCode, RefusedError
 from mvmnix.formats import lock, nar
+from mvmnix.model import StorePath
 from mvmnix.system.private_dirs import Directory
 from mvmnix.system.store import Store
-from tests.derivations import Derivations, add, exported, fixed, made, output_of
+from tests.derivations import Derivations, add, exported, exported_archives, fixed, made, output_of
 from tests.descriptors import until_the_end
 from tests.fakes import AtOnce, FakeBuilder, Market, Program, Progress, nar_of, source
 
@@ -39,6 +40,15 @@ def told(**changes: Any) -> bytes:
     return json.dumps(known | changes).encode()
 
 
+def came(*names: str, **references: StorePath) -> bytes:
+    """What the build writes as parts are there: an export of each."""
+    said = b""
+    for name in names:
+        _, path, archive = PARTS[name]
+        said += exported_archives({path: archive}, {path: [references[name]]} if name in references else {})
+    return said
+
+
 @dataclass
 class PartsVm(FakeBuilder):
     """A builder VM that knows mvm's parts too."""
@@ -48,8 +58,7 @@ class PartsVm(FakeBuilder):
         programs: dict[str, tuple[str, Program]] = {
             "eval": ("eval", lambda _: told()),
             "closure": ("closure", self._closure),
-            "path-info": ("path-info", self._describe),
-            "--dump": ("dump", lambda argv: next(it[2] for it in PARTS.values() if str(it[1]) == argv[-1])),
+            "parts": ("parts", self._parts),
         }
         name = next((word for word in programs if word in argv), "")
         if not name:
@@ -61,10 +70,9 @@ class PartsVm(FakeBuilder):
     def _closure(argv: Sequence[str]) -> bytes:
         return exported({path: it for path, it in DERIVATIONS.items() if path == _TOOL or str(path) in argv})
 
-    @staticmethod
-    def _describe(argv: Sequence[str]) -> bytes:
-        paths = [word for word in argv if word.startswith("/nix/store/")]
-        return json.dumps({path: {"narSize": 1, "references": []} for path in paths}).encode()
+    def _parts(self, argv: Sequence[str]) -> bytes:
+        self._substitute(TOOL.store_path)
+        return came(*(name for name in PARTS if str(PARTS[name][0]) in argv))
 
 
 @dataclass

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from mvmnix.builder.nix import nix_commands
-from mvmnix.builder.session import tree_import
+from mvmnix.builder.session import archive_import
 from mvmnix.builder.session.import_outputs import OUTPUTS
 from mvmnix.builder.session.session import BuildInputs
 from mvmnix.digest import Digest
@@ -88,6 +88,42 @@ def test_a_file_that_evaluation_wrote_and_what_it_refers_to(site: Site) -> None:
     assert {path, TREE_PATH} <= site.builder.have
 
 
+def test_a_file_that_is_hashed_flat(site: Site) -> None:
+    """As `builtins.path { recursive = false; }` makes it."""
+    path = StorePath.flat("notes", Digest.of(b"notes"))
+    site.machine.trees = {path: nar_of(b"notes")}
+    site.build()
+    assert path in site.builder.have
+
+
+def test_what_evaluation_made_is_never_a_source(site: Site) -> None:
+    """A fixed output may have the hash of a tree: its address is asked all the same."""
+    site.machine.trees = {TREE_PATH: TREE}
+    site.evaluate()
+    assert not site.store.has(Digest.of(TREE))
+    assert not list((site.path / "sources").glob("*.tmp"))
+
+
+def test_many_trees_come_in_several_calls(site: Site) -> None:
+    archives = {f"file-{number}": nar_of(str(number).encode()) for number in range(nix_commands.MOST_NAMES + 1)}
+    site.machine.trees = {StorePath.recursive(name, Digest.of(it)): it for name, it in archives.items()}
+    site.build()
+    assert sum("trees" in call for call in site.machine.calls) == 2
+    assert set(site.machine.trees) <= site.builder.have
+
+
+def test_a_lock_s_tree_that_derivations_are_made_from_comes_from_the_host(site: Site) -> None:
+    """And so is admitted by the policy, and on record, even where it is only referred to and the VM has its bytes."""
+    node = next(it for it in site.request.lock.locked if it.name == "used")
+    data = f"see {node.source.store_path}".encode()
+    path = StorePath.text("notes", Digest.of(data), [node.source.store_path])
+    site.machine.trees = {path: nar_of(data)}
+    archives = {path: nar_of(data), node.source.store_path: nar_of(b"other")}
+    site.machine.answers = {"trees": exported_archives(archives, {path: [node.source.store_path]})}
+    refused = site.refusal(ReasonCode.OUTPUT_MALFORMED)
+    assert str(node.source.store_path) in refused.reasons[0].why, "other bytes than the lock's"
+
+
 def test_the_flake_s_own_tree_is_handed_on_as_it_came(site: Site) -> None:
     """Where a derivation is made from all of it; the VM isn't asked for bytes that are here."""
     site.machine.known = (site.request.flake.store_path,)
@@ -97,6 +133,7 @@ def test_the_flake_s_own_tree_is_handed_on_as_it_came(site: Site) -> None:
 
 
 OTHER = nar_of(b"evil")
+TRIGGER = StorePath.recursive("trigger", Digest.of(OTHER))
 
 
 @pytest.mark.parametrize(
@@ -107,6 +144,8 @@ OTHER = nar_of(b"evil")
         pytest.param(exported_archives({}), id="nothing"),
         pytest.param(exported_archives({StorePath.recursive("x", Digest.of(OTHER)): OTHER}), id="another tree"),
         pytest.param(exported_archives({StorePath.flat("agent-source", Digest.of(TREE)): TREE}), id="a flat path"),
+        pytest.param(exported_archives({TREE_PATH: TREE, TRIGGER: OTHER}), id="one that nothing is made from"),
+        pytest.param(exported_archives({TREE_PATH: TREE, DEB.store_path: nar_of(b"bash")}), id="a fixed output"),
         pytest.param(exported_archives({TREE_PATH: TREE})[:-8], id="no end"),
         pytest.param(b"", id="no export"),
         pytest.param(exported_archives({TREE_PATH: TREE[:-8]}), id="an archive that is cut off"),
@@ -117,6 +156,7 @@ def test_a_tree_that_isn_t_what_its_path_says_is_refused(site: Site, said: bytes
     site.machine.trees, site.machine.answers = {TREE_PATH: TREE}, {"trees": said}
     site.refusal(ReasonCode.OUTPUT_MALFORMED)
     assert site.builder.calls == []
+    assert not list((site.path / "sources").iterdir()), "nothing of it is kept, under whatever name"
 
 
 def test_a_tree_whose_path_follows_from_a_derivation_is_refused(site: Site) -> None:
@@ -127,13 +167,13 @@ def test_a_tree_whose_path_follows_from_a_derivation_is_refused(site: Site) -> N
     assert why == f"{path} has its path from something else than its bytes"
 
 
-@pytest.mark.parametrize("bound", ["LIMIT", "MAX_TREES"])
+@pytest.mark.parametrize("bound", ["LIMIT", "MAX_PATHS"])
 def test_trees_are_bounded(site: Site, monkeypatch: pytest.MonkeyPatch, bound: str) -> None:
     site.machine.trees = {TREE_PATH: TREE}
-    exact = {"LIMIT": len(exported_archives(site.machine.trees)), "MAX_TREES": 1}[bound]
-    monkeypatch.setattr(tree_import, bound, exact)
+    exact = {"LIMIT": len(exported_archives(site.machine.trees)), "MAX_PATHS": 1}[bound]
+    monkeypatch.setattr(archive_import, bound, exact)
     site.build()
-    monkeypatch.setattr(tree_import, bound, exact - 1)
+    monkeypatch.setattr(archive_import, bound, exact - 1)
     assert "more than" in site.refusal(ReasonCode.OUTPUT_MALFORMED).reasons[0].why
     assert not list((site.path / "sources").glob("*.tmp"))
 

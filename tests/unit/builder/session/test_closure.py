@@ -7,6 +7,7 @@ import pytest
 from mvmnix.builder.session.closure import Closure, read_closure, sources_of
 from mvmnix.errors import ReasonCode, RefusedError
 from mvmnix.formats.derivation import Derivation
+from mvmnix.formats.nix_export import read_archives
 from mvmnix.formats.strict import MAX_VALUES
 from mvmnix.model import HashMode, Source, StorePath
 from tests.derivations import Derivations, add, exported, fixed, guest, made, output_of
@@ -136,3 +137,14 @@ def test_what_has_no_output_out_is_no_image() -> None:
     root = made(derivations, "lib", [], "dev")
     with pytest.raises(RefusedError, match="no output that is called out"):
         read(derivations, root).output(root)
+
+
+def test_a_derivation_whose_file_is_a_source() -> None:
+    """As `x = a.drvPath` makes it: with a dependency on `a` itself, or without one."""
+    derivations: Derivations = {}
+    pin = add(derivations, PIN.name, fixed(PIN))
+    both, file = made(derivations, "both", [pin], trees=[pin]), made(derivations, "file", [], trees=[pin])
+    found = read(derivations, both, file)
+    assert found.trees == ()
+    assert {it.path: set(it.references) for it in read_archives(memoryview(found.export()))}[both] == {pin}
+    assert next(iter(found.derivations)) == pin

@@ -1,20 +1,20 @@
 """Parts of mvm's own, built in a VM that is none: what comes back by hash, and what a hostile VM may say of them."""
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from mvmnix.builder.nix import nix_commands
-from mvmnix.builder.session import parts
+from mvmnix.builder.session import archive_import
 from mvmnix.digest import Digest
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError
 from mvmnix.model import StorePath
 from mvmnix.provenance.slsa.parts import Part
 from mvmnix.system.store import Incoming
-from tests.unit.builder.session.parts import PARTS, PATHS, TOOL, WANTED, Site, told
+from tests.derivations import exported_archives
+from tests.fakes import nar_of
+from tests.unit.builder.session.parts import PARTS, PATHS, TOOL, WANTED, Site, came, told
 
 
 @pytest.fixture
@@ -38,9 +38,7 @@ def test_those_that_are_wanted_are_built_and_all_are_known(site: Site) -> None:
         nix_commands.fetch_trees([flake.store_path]),
         nix_commands.evaluate_parts(nix_commands.flake_url(flake.store_path, flake.nar, "")),
         nix_commands.export_closure(derivations),
-        nix_commands.build(derivations, jobs=2),
-        nix_commands.describe(PATHS),
-        *(nix_commands.dump(path) for path in PATHS),
+        nix_commands.build_and_export(derivations, jobs=2),
     ]
 
 
@@ -85,37 +83,36 @@ def test_what_it_says_of_what_there_is(site: Site, said: bytes) -> None:
     site.refusal()
 
 
-def described(**changes: Any) -> bytes:
-    return json.dumps({str(path): {"references": []} for path in PATHS} | changes).encode()
-
-
 @pytest.mark.parametrize(
-    "said",
+    ("said", "why"),
     [
-        b"",
-        b"[]",
-        b"{}",
-        described(x={"references": []}),
-        described(**{str(PARTS["vmlinux"][1]): {"references": []}}),
-        described(**{str(PATHS[0]): None}),
-        described(**{str(PATHS[0]): {}}),
-        described(**{str(PATHS[0]): {"references": {}}}),
-        described(**{str(PATHS[0]): {"references": "/nix/store"}}),
-        described(**{str(PATHS[0]): {"references": [str(PATHS[1])]}}),
-        described(**{str(PATHS[0]): {"references": [str(PATHS[0])]}}),
+        (b"", "can't be read"),
+        (came("agent"), "is missing"),
+        (came("agent", "initrd", "vmlinux"), "was not asked for"),
+        (came("agent", "initrd", "agent"), "or twice"),
+        (came("agent", "initrd")[:-8], "can't be read"),
+        (came("agent", "initrd", agent=PATHS[1]), "refers to other paths"),
+        (came("agent", "initrd", agent=PATHS[0]), "refers to other paths"),
+        (came("agent", "initrd") + b"\1" * 8, "can't be read"),
+        (exported_archives({PATHS[0]: nar_of(b"x")[:-8], PATHS[1]: nar_of(b"x")}), "can't be read"),
     ],
 )
-def test_a_part_refers_to_nothing(site: Site, said: bytes) -> None:
-    site.answer(**{"path-info": said})
-    site.refusal()
+def test_what_comes_out_is_what_was_asked_for_and_refers_to_nothing(site: Site, said: bytes, why: str) -> None:
+    site.answer(parts=said)
+    assert why in site.refusal().reasons[0].why
 
 
-def test_an_archive_that_is_too_large_is_let_go(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parts, "LIMIT", 64)
-    assert "larger than 64 bytes" in site.refusal().reasons[0].why
+def test_parts_may_come_in_any_order_and_in_one_export(site: Site) -> None:
+    site.answer(parts=exported_archives({PARTS[name][1]: PARTS[name][2] for name in ("initrd", "agent")}))
+    assert [part.path for part in site.build().built] == PATHS
 
 
-@pytest.mark.parametrize("call", ["version", "realise", "eval", "closure", "build", "path-info", "dump"])
+def test_what_is_too_large_is_let_go(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(archive_import, "LIMIT", 64)
+    assert "more than 64 bytes" in site.refusal().reasons[0].why
+
+
+@pytest.mark.parametrize("call", ["version", "realise", "eval", "closure", "parts"])
 def test_a_failure_shows_its_last_words(site: Site, call: str) -> None:
     site.vm.fails = {call: "error: \x1b[31mno such thing\n"}
     with pytest.raises(MvmnixError) as error:
