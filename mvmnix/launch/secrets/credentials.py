@@ -104,7 +104,8 @@ class Suspect:
         name = self.name or "NAME"
         hint = (
             "revoke it if it was real, for command lines and plans are read by many; and hand the guest a reference: "
-            f"--secret {name}=env:{name}, or file:, keyring:, command: (docs/reference/secrets.md)"
+            f"--secret {name}=env:{name} for a file, --secret-env {name}=env:{name} for a variable, or file:, "
+            "keyring:, command: (docs/reference/secrets.md)"
         )
         return Reason(
             ReasonCode.PLAINTEXT_CREDENTIAL, _WHAT, f"{self.where} looks like a credential ({self.kind})", hint
