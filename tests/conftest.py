@@ -29,6 +29,7 @@ from mvmnix.system.store import Store
 from tests import sample
 from tests.patience import PATIENCE, until
 from tests.repository import ROOT
+from tests.support.forks import pytest_runtest_makereport  # noqa: F401 - a hook
 from tests.support.processes import end_started, end_with_test
 
 if TYPE_CHECKING:
