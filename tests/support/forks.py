@@ -6,18 +6,19 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from os import getpid  # a test may have another in its place in the module
 from typing import Any, NoReturn, cast
 
 import pytest
 
 #: The process that was started to run tests; what a test forks has this number, too.
-_RUNS_TESTS = os.getpid()
+_RUNS_TESTS = getpid()
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> None:
     """End a fork that came out of its test: it would report, and run all other tests, beside whom it is a copy of."""
-    if os.getpid() != _RUNS_TESTS:
+    if getpid() != _RUNS_TESTS:
         print(f"a fork came out of {item.nodeid}: {call.excinfo!r}", file=sys.__stderr__, flush=True)
         os._exit(1)
 

@@ -16,6 +16,9 @@ def test_forks():
     else:
         raise OSError("came out")
 
+def test_has_another_number(monkeypatch):
+    monkeypatch.setattr(os, "getpid", lambda: 1)
+
 def test_runs_once():
     with open("ran", "a") as ran:
         ran.write("x")
@@ -35,5 +38,5 @@ def test_a_fork_that_comes_out_of_its_test_runs_no_other(workers: tuple[str, ...
         check=False,
     )
     assert ran.returncode == 0, ran.stdout + ran.stderr
-    assert "2 passed" in ran.stdout
+    assert "3 passed" in ran.stdout
     assert (tmp_path / "ran").read_text() == "x"
